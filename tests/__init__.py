@@ -1,0 +1,1 @@
+# [Task]: T079 [From]: specs/api/rest-endpoints.md
