@@ -1,0 +1,233 @@
+# [Task]: T029, T077, T078 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""The service's settings, from the environment and from `.env`, and the refusals to start."""
+
+import re
+from typing import Annotated, Final, Literal
+from urllib.parse import SplitResult, urlsplit
+
+from jwt.algorithms import HMACAlgorithm
+from jwt.exceptions import InvalidKeyError
+from pydantic import (
+    AliasChoices,
+    Field,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy import make_url
+
+from database_url import DatabaseTarget, parse_database_url
+
+EMBEDDED_DATABASE: Final = "sqlite+aiosqlite:///./todo.db"
+PLACEHOLDER_SECRET: Final = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
+BETTER_AUTH_DEVELOPMENT_SECRET: Final = "better-auth-secret-12345678901234567890"  # noqa: S105 - likewise
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+
+# RFC 7518, section 3.2: a key of at least the size of the hash.
+SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+NEW_SECRET: Final = "make one with `openssl rand -hex 32`"  # noqa: S105 - a command, no secret
+
+Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+
+
+class ConfigurationError(Exception):
+    """The settings can't be served. The message names each variable at fault, shows no secret
+    and is ready to print.
+    """
+
+
+class Settings(BaseSettings):
+    """What can be set, with its default; README.md says what each is for."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_file_encoding="utf-8",
+        # `JWKS_URL=` in a file means that it isn't set.
+        env_ignore_empty=True,
+        extra="ignore",
+        hide_input_in_errors=True,
+        populate_by_name=True,
+        validate_default=True,
+    )
+
+    database_url: SecretStr = SecretStr(EMBEDDED_DATABASE)
+    db_migrate_on_start: bool = True
+    db_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
+    db_max_overflow: Annotated[int, Field(ge=0, le=1000)] = 20
+    db_pool_timeout: Seconds = 5
+    db_pool_recycle: Seconds = 240
+    db_connect_timeout: Seconds = 15
+    db_statement_timeout: Seconds = 10
+    allowed_origins: Annotated[
+        list[str],
+        NoDecode,
+        Field(validation_alias=AliasChoices("ALLOWED_ORIGINS", "CORS_ORIGINS")),
+    ] = ["http://localhost:3000"]
+    debug: bool = False
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    jwt_issuer: str | None = None
+    jwt_audience: str | None = None
+    better_auth_url: str | None = None
+    jwks_url: str | None = None
+    # Last, since its check looks at what was set before it.
+    better_auth_secret: SecretStr | None = None
+
+    @property
+    def database(self) -> DatabaseTarget:
+        return parse_database_url(self.database_url.get_secret_value())
+
+    @property
+    def is_keyless(self) -> bool:
+        """Whether this is the development start: the embedded database and no key of any kind."""
+        return self.better_auth_secret is None and self.better_auth_url is None
+
+    @property
+    def published_keys_url(self) -> str | None:
+        if self.better_auth_url is None:
+            return None
+        return self.jwks_url or self.better_auth_url.rstrip("/") + "/api/auth/jwks"
+
+    @property
+    def better_auth_origin(self) -> str | None:
+        """What Better Auth writes into `iss` and `aud`."""
+        return None if self.better_auth_url is None else origin_of(urlsplit(self.better_auth_url))
+
+    @field_validator("database_url")
+    @classmethod
+    def check_database_url(cls, value: SecretStr) -> SecretStr:
+        parse_database_url(value.get_secret_value())
+        return value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def split_origins(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            try:
+                return TypeAdapter(list[str]).validate_json(value)
+            except ValidationError:
+                raise ValueError("is neither a comma-separated nor a JSON list") from None
+        return [entry.strip() for entry in value.split(",") if entry.strip()]
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def check_origins(cls, value: list[str]) -> list[str]:
+        for position, entry in enumerate(value, start=1):
+            if entry != origin_of(read_http_url(entry)):
+                raise ValueError(
+                    f"has an entry, number {position}, that is no origin: write it as a browser"
+                    " does, scheme://host or scheme://host:port in lower case, with no path, no"
+                    " trailing slash and no default port"
+                )
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def fold_log_level(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("better_auth_url", "jwks_url")
+    @classmethod
+    def check_http_url(cls, value: str | None) -> str | None:
+        if value is not None and origin_of(read_http_url(value)) is None:
+            raise ValueError(
+                "is no http:// or https:// URL with a host and without user name, query or fragment"
+            )
+        return value
+
+    @field_validator("jwks_url")
+    @classmethod
+    def check_keys_have_an_issuer(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("better_auth_url", "") is None:
+            raise ValueError("needs BETTER_AUTH_URL, whose origin the tokens are checked against")
+        return value
+
+    @field_validator("better_auth_secret")
+    @classmethod
+    def check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            database_url: SecretStr | None = info.data.get("database_url")
+            is_embedded = database_url is not None and (
+                parse_database_url(database_url.get_secret_value()).url
+                == make_url(EMBEDDED_DATABASE)
+            )
+            if not is_embedded and info.data.get("better_auth_url", "") is None:
+                raise ValueError(
+                    "is not set, nor is BETTER_AUTH_URL, and a database of your own needs one of"
+                    " them: set it to the secret of your Better Auth server, or BETTER_AUTH_URL to"
+                    " its origin"
+                )
+            return value
+        text = value.get_secret_value()
+        if text.strip(" \t\"'") in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
+            raise ValueError(
+                f"is a publicly known value; {NEW_SECRET} and give both sides the same"
+            )
+        algorithm = info.data.get("jwt_algorithm", "HS256")
+        if len(text.encode(errors="replace")) < SECRET_BYTES[algorithm]:
+            raise ValueError(
+                f"is too short for {algorithm}, which takes at least {SECRET_BYTES[algorithm]}"
+                f" bytes (RFC 7518, section 3.2); {NEW_SECRET} and give both sides the same"
+            )
+        try:
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
+        except (InvalidKeyError, UnicodeEncodeError):
+            raise ValueError(
+                f"is no shared secret but a key file's content; {NEW_SECRET}"
+            ) from None
+        return value
+
+
+def read_http_url(text: str) -> SplitResult:
+    try:
+        return urlsplit(text)
+    except ValueError:
+        return urlsplit("")
+
+
+def origin_of(url: SplitResult) -> str | None:
+    """The serialised origin (RFC 6454, section 6.2) of an http or https URL, else None."""
+    try:
+        port = url.port
+    except ValueError:
+        return None
+    host = url.hostname or ""
+    if ":" in host:
+        host = f"[{host}]"
+    if url.scheme not in DEFAULT_PORTS or not HOST.fullmatch(host):
+        return None
+    if url.username is not None or url.password is not None or url.query or url.fragment:
+        return None
+    is_default = port in {None, DEFAULT_PORTS[url.scheme]}
+    return f"{url.scheme}://{host}" if is_default else f"{url.scheme}://{host}:{port}"
+
+
+def load_settings() -> Settings:
+    """Reads the settings from the environment and `.env`. Raises `ConfigurationError`."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = [describe_fault(fault) for fault in error.errors(include_url=False)]
+    except UnicodeDecodeError:
+        faults = [".env is not UTF-8 text; write it anew from .env.example."]
+    except OSError as error:
+        faults = [f".env can't be read: {error.strerror}."]
+    raise ConfigurationError("\n".join(["The service can't start.", *faults]))
+
+
+def describe_fault(fault: ErrorDetails) -> str:
+    """One plain line. A fault's `input` may be a secret, and is left alone."""
+    variable = str(fault["loc"][0]).upper()
+    if variable == "ALLOWED_ORIGINS":
+        variable = "ALLOWED_ORIGINS (or CORS_ORIGINS)"
+    if fault["type"] == "value_error":
+        return f"{variable} {fault['ctx']['error']}."
+    return f"{variable} is not valid: {fault['msg'][0].lower()}{fault['msg'][1:]}."

@@ -1,0 +1,289 @@
+# [Task]: T029, T077, T078 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""Settings, their file of examples, and the refusals to start."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+
+from config import (
+    BETTER_AUTH_DEVELOPMENT_SECRET,
+    EMBEDDED_DATABASE,
+    PLACEHOLDER_SECRET,
+    ConfigurationError,
+    Settings,
+    load_settings,
+)
+
+ROOT = Path(__file__).parent.parent
+SECRET = "0123456789abcdef" * 4
+NEON = "postgresql://user:hunter2@ep-x.neon.example/todo?sslmode=require"
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def load_with(**environment: str) -> Settings:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        return load_settings()
+
+    return load_with
+
+
+@pytest.fixture
+def refusal(load: Any) -> Any:
+    def refuse(**environment: str) -> str:
+        with pytest.raises(ConfigurationError) as error:
+            load(**environment)
+        return str(error.value)
+
+    return refuse
+
+
+@pytest.mark.requirement("T077")
+def test_the_defaults(load: Any) -> None:
+    settings = load()
+
+    assert settings.database_url.get_secret_value() == EMBEDDED_DATABASE
+    assert settings.is_keyless
+    assert settings.allowed_origins == ["http://localhost:3000"]
+    assert (settings.db_pool_size, settings.db_max_overflow) == (10, 20)
+    assert (settings.db_pool_timeout, settings.db_connect_timeout) == (5, 15)
+    assert settings.db_statement_timeout == 10
+    assert settings.db_pool_recycle < 300
+    assert (settings.jwt_algorithm, settings.log_level, settings.debug) == ("HS256", "INFO", False)
+
+
+@pytest.mark.requirement("T077")
+def test_the_example_file_has_every_setting_with_its_default() -> None:
+    text = (ROOT / ".env.example").read_text()
+    example: dict[str, Any] = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE))
+
+    assert {name.lower() for name in example} == set(Settings.model_fields)
+    without_a_default = {"BETTER_AUTH_SECRET", *(name for name in example if not example[name])}
+    shown = {name.lower(): example[name] for name in set(example) - without_a_default}
+    assert Settings(_env_file=None, **shown) == Settings(_env_file=None)
+
+
+@pytest.mark.requirement("T029")
+def test_the_example_file_is_refused_as_it_is(tmp_path: Path, refusal: Any) -> None:
+    example = (ROOT / ".env.example").read_text()
+    assert dotenv_values(ROOT / ".env.example")["BETTER_AUTH_SECRET"] == PLACEHOLDER_SECRET
+
+    (tmp_path / ".env").write_text(example)
+
+    assert "BETTER_AUTH_SECRET is a publicly known value" in refusal()
+
+
+@pytest.mark.requirement("T077")
+def test_settings_come_from_the_file_and_from_the_environment(tmp_path: Path, load: Any) -> None:
+    (tmp_path / ".env").write_text(
+        f"DATABASE_URL='{NEON}'\nBETTER_AUTH_SECRET={SECRET}\nDB_POOL_SIZE=3\nJWKS_URL=\nOTHER=1\n"
+    )
+
+    settings = load(DB_POOL_SIZE="4", log_level="debug")
+
+    assert settings.database.url.host == "ep-x.neon.example"
+    assert settings.db_pool_size == 4
+    assert settings.log_level == "DEBUG"
+    assert settings.jwks_url is None
+
+
+@pytest.mark.requirement("T077")
+@pytest.mark.parametrize("name", ["ALLOWED_ORIGINS", "CORS_ORIGINS"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://a.example,http://localhost:3000",
+        " https://a.example , http://localhost:3000 , ",
+        '["https://a.example", "http://localhost:3000"]',
+    ],
+)
+def test_origins_in_both_spellings(load: Any, name: str, value: str) -> None:
+    settings = load(**{name: value})
+
+    assert settings.allowed_origins == ["https://a.example", "http://localhost:3000"]
+
+
+@pytest.mark.requirement("T078")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "*",
+        "null",
+        "localhost:3000",
+        "https://a.example/",
+        "https://a.example/path",
+        "https://a.example?x",
+        "https://a.example:443",
+        "https://A.example",
+        "https://user:hunter2@a.example",
+        "https://*.example",
+        "https://a.example:x",
+        "https://[::1",
+        "ftp://a.example",
+        "http://",
+        "http://a b.example",
+        "http://localhost:3000 https://a.example",
+        "[",
+        "[5]",
+        '["*"]',
+        '{"a": "b"}',
+    ],
+)
+def test_what_is_no_origin_is_refused(refusal: Any, value: str) -> None:
+    message = refusal(ALLOWED_ORIGINS=value)
+
+    assert "ALLOWED_ORIGINS" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.requirement("T029")
+@pytest.mark.parametrize(("algorithm", "length"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
+def test_a_secret_has_the_length_of_its_hash(
+    load: Any, refusal: Any, algorithm: str, length: int
+) -> None:
+    message = refusal(JWT_ALGORITHM=algorithm, BETTER_AUTH_SECRET="k" * (length - 1))
+
+    assert f"BETTER_AUTH_SECRET is too short for {algorithm}" in message
+    assert "kkk" not in message
+    # It is bytes that count.
+    assert load(JWT_ALGORITHM=algorithm, BETTER_AUTH_SECRET="é" * (length // 2))
+
+
+@pytest.mark.requirement("T029")
+@pytest.mark.parametrize(
+    "secret",
+    [
+        PLACEHOLDER_SECRET,
+        BETTER_AUTH_DEVELOPMENT_SECRET,
+        f'"{PLACEHOLDER_SECRET}"',
+        f" '{BETTER_AUTH_DEVELOPMENT_SECRET}' ",
+        "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----",
+        '{"kty": "oct", "k": "c2VjcmV0c2VjcmV0c2VjcmV0"}',
+    ],
+)
+def test_a_known_or_mistaken_secret_is_refused(refusal: Any, secret: str) -> None:
+    message = refusal(BETTER_AUTH_SECRET=secret)
+
+    assert message.count("BETTER_AUTH_SECRET") == 1
+    assert secret not in message
+
+
+@pytest.mark.requirement("T029")
+@pytest.mark.parametrize("url", [NEON, "sqlite:///./other.db"])
+def test_a_database_of_your_own_needs_a_key(load: Any, refusal: Any, url: str) -> None:
+    message = refusal(DATABASE_URL=url)
+
+    assert "BETTER_AUTH_SECRET is not set, nor is BETTER_AUTH_URL" in message
+    assert "hunter2" not in message
+    assert not load(DATABASE_URL=url, BETTER_AUTH_URL="https://app.example").is_keyless
+
+
+@pytest.mark.requirement("T029")
+@pytest.mark.parametrize("url", [EMBEDDED_DATABASE, "sqlite:///./todo.db", ""])
+def test_the_embedded_database_does_not(load: Any, url: str) -> None:
+    assert load(DATABASE_URL=url).is_keyless
+
+
+@pytest.mark.requirement("T078")
+def test_a_refusal_names_every_variable_at_fault_and_no_value(refusal: Any) -> None:
+    message = refusal(
+        DATABASE_URL="postgresql://user:hunter2@host/todo?surprise=hunter2",
+        BETTER_AUTH_SECRET="hunter2",
+        JWT_ALGORITHM="none",
+        CORS_ORIGINS="hunter2",
+        BETTER_AUTH_URL="hunter2",
+        JWKS_URL="ftp://hunter2",
+        DB_POOL_SIZE="hunter2",
+        DB_MAX_OVERFLOW="-1",
+        DB_POOL_TIMEOUT="0",
+        DB_CONNECT_TIMEOUT="inf",
+        DB_STATEMENT_TIMEOUT="1e9",
+        LOG_LEVEL="hunter2",
+        DEBUG="hunter2",
+    )
+
+    first, *faults = message.splitlines()
+    assert first == "The service can't start."
+    assert [fault.split()[0] for fault in faults] == [
+        *("DATABASE_URL", "DB_POOL_SIZE", "DB_MAX_OVERFLOW", "DB_POOL_TIMEOUT"),
+        *("DB_CONNECT_TIMEOUT", "DB_STATEMENT_TIMEOUT", "ALLOWED_ORIGINS", "DEBUG", "LOG_LEVEL"),
+        *("JWT_ALGORITHM", "BETTER_AUTH_URL", "JWKS_URL", "BETTER_AUTH_SECRET"),
+    ]
+    assert "surprise" in faults[0]
+    assert "hunter2" not in message
+
+
+@pytest.mark.requirement("T078")
+def test_keys_elsewhere_need_an_issuer(refusal: Any) -> None:
+    assert "JWKS_URL needs BETTER_AUTH_URL" in refusal(JWKS_URL="https://keys.example/jwks")
+
+
+@pytest.mark.requirement("T077")
+@pytest.mark.parametrize(
+    ("url", "origin", "keys"),
+    [
+        ("https://app.example", "https://app.example", "https://app.example/api/auth/jwks"),
+        (
+            "https://App.example:443/",
+            "https://app.example",
+            "https://App.example:443/api/auth/jwks",
+        ),
+        ("http://localhost:3000", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
+        ("http://[::1]:80/base", "http://[::1]", "http://[::1]:80/base/api/auth/jwks"),
+    ],
+)
+def test_what_follows_from_better_auths_url(load: Any, url: str, origin: str, keys: str) -> None:
+    settings = load(BETTER_AUTH_URL=url)
+
+    assert settings.better_auth_origin == origin
+    assert settings.published_keys_url == keys
+
+
+@pytest.mark.requirement("T077")
+def test_the_keys_may_be_elsewhere(load: Any) -> None:
+    settings = load(BETTER_AUTH_URL="https://app.example", JWKS_URL="http://internal:3000/keys")
+
+    assert settings.published_keys_url == "http://internal:3000/keys"
+
+
+@pytest.mark.requirement("T078")
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, refusal: Any) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff\xfe")
+
+    assert ".env is not UTF-8" in refusal()
+
+
+@pytest.mark.requirement("T078")
+def test_a_file_that_cannot_be_read_is_refused(
+    refusal: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # Whoever runs this as root could read any file.
+    monkeypatch.setattr("config.Settings", refuse)
+
+    assert ".env can't be read: Permission denied" in refusal()
+
+
+@pytest.mark.requirement("T029")
+def test_settings_never_show_a_secret(load: Any) -> None:
+    settings = load(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET)
+
+    for shown in (
+        repr(settings),
+        str(settings),
+        settings.model_dump_json(),
+        repr(settings.database),
+    ):
+        assert "hunter2" not in shown
+        assert SECRET not in shown
