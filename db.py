@@ -1,0 +1,238 @@
+# [Task]: T047, T048, T050, T051, T052 [From]: specs/database/schema.md
+"""The database: its engine, its pool, and its two ways to run statements."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Final
+
+import asyncpg
+from fastapi import Depends, Request
+from sqlalchemy import Executable, NullPool, Row, event, func, select
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlmodel.ext.asyncio.session import AsyncSession
+
+from config import Settings
+from database_url import DatabaseTarget
+from errors import ServiceUnavailable
+from faults import StartupError, explain, is_hopeless, translate_faults, unavailable
+from pool import PoolHealth
+
+logger = logging.getLogger(__name__)
+
+# asyncpg gives up this much later than the server itself, which leaves the connection in order.
+SERVER_FIRST_SECONDS: Final = 0.5
+
+START_PATIENCE_SECONDS: Final = 30.0
+FIRST_RETRY_SECONDS: Final = 0.5
+LONGEST_RETRY_SECONDS: Final = 5.0
+
+
+def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> AsyncEngine:
+    """The engine for `DATABASE_URL`, not yet connected.
+
+    The one for migrations keeps no connections and gives statements all the time they need.
+    """
+    target = settings.database
+    connect_args = dict(target.connect_args)
+    if target.is_sqlite:
+        # How long to wait for a lock that another holds.
+        connect_args["timeout"] = (
+            START_PATIENCE_SECONDS if is_for_migrations else settings.db_statement_timeout
+        )
+    else:
+        connect_args["async_creator_fn"] = connect_postgres
+        connect_args.setdefault("timeout", settings.db_connect_timeout)
+        if not is_for_migrations:
+            connect_args |= limit_statements(target, settings.db_statement_timeout)
+    pool_args: dict[str, Any] = (
+        {"poolclass": NullPool}
+        if is_for_migrations
+        else {
+            "pool_size": settings.db_pool_size,
+            "max_overflow": settings.db_max_overflow,
+            "pool_timeout": settings.db_pool_timeout,
+            "pool_recycle": settings.db_pool_recycle,
+            # The connections that a quiet service doesn't need grow old and are recycled.
+            "pool_use_lifo": True,
+        }
+    )
+    engine = create_async_engine(
+        target.url,
+        connect_args=connect_args,
+        hide_parameters=True,
+        **pool_args,
+    )
+    if target.is_sqlite:
+        event.listen(engine.sync_engine, "connect", prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", begin_immediate)
+    return engine
+
+
+def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
+    """asyncpg's arguments that end a statement after so many seconds, on the server too where
+    the connection takes a startup parameter, which a pooler doesn't.
+    """
+    if target.pooled:
+        return {"command_timeout": seconds}
+    milliseconds = str(round(seconds * 1000))
+    server_settings = target.connect_args.get("server_settings", {})
+    return {
+        "command_timeout": seconds + SERVER_FIRST_SECONDS,
+        "server_settings": {**server_settings, "statement_timeout": milliseconds},
+    }
+
+
+async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
+    """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`."""
+    try:
+        return await asyncpg.connect(*args, **kwargs)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise unavailable(error) from error
+
+
+def prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.create_function("next_update", 2, next_update, deterministic=True)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def next_update(now: str, updated_at: str) -> str:
+    """SQLite's side of `statements.next_update`, on timestamps as SQLAlchemy stores them."""
+    tick = datetime.fromisoformat(updated_at) + timedelta(microseconds=1)
+    return max(now, tick.isoformat(" ", "microseconds"))
+
+
+def begin_immediate(connection: Any) -> None:
+    """Takes SQLite's write lock at the start: a transaction that reads and then wants to write
+    could otherwise fail half-way, without waiting, where another has written in between.
+    """
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class Database:
+    """The engine and the two ways to run statements on it: a session, for a unit of work of
+    several statements, and a single statement that is its own transaction.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = create_engine(settings)
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._health = PoolHealth(self.engine)
+
+    async def close(self) -> None:
+        await self._health.close_connections()
+        await self.engine.dispose()
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """One transaction: committed at the end, rolled back on an error.
+
+        Raises `ServiceUnavailable` where the database can't serve.
+        """
+        async with AsyncSession(self.engine, expire_on_commit=False) as session:
+            with translate_faults():
+                try:
+                    async with session.begin():
+                        yield session
+                except TimeoutError:
+                    self._health.note_silence()
+                    await session.invalidate()
+                    raise
+
+    async def execute(
+        self, statement: Executable, parameters: Mapping[str, Any]
+    ) -> Sequence[Row[Any]]:
+        """Runs one statement as a transaction of its own, in one round trip on Postgres, and
+        returns its rows; what it wrote is committed by then.
+
+        Raises `ServiceUnavailable` where the database can't serve.
+        """
+        with translate_faults():
+            async with self._autocommit.connect() as connection:
+                try:
+                    return (await connection.execute(statement, parameters)).all()
+                except TimeoutError:
+                    # Its server may be gone without a word; nobody should be handed it again.
+                    self._health.note_silence()
+                    await connection.invalidate()
+                    raise
+
+    async def wait_until_reachable(self) -> None:
+        """Waits for a database that is still waking, with a log line a try.
+
+        Raises `StartupError` after `START_PATIENCE_SECONDS`, or at once where waiting is vain, and
+        for a database whose encoding can't hold every text.
+        """
+        deadline = time.monotonic() + START_PATIENCE_SECONDS
+        pause = FIRST_RETRY_SECONDS
+        while True:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._check_encoding()
+                    return
+            except (ServiceUnavailable, TimeoutError, DBAPIError) as error:
+                cause = error.__cause__ or error
+                reason = explain(cause)
+                if is_hopeless(cause) or time.monotonic() + pause >= deadline:
+                    raise StartupError(
+                        f"The service can't start: the database of DATABASE_URL {reason}"
+                    ) from None
+            logger.warning("The database %s Trying again in %.1f s.", reason, pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
+
+    async def _check_encoding(self) -> None:
+        if self.engine.dialect.name != "postgresql":
+            await self.execute(select(1), {})
+            return
+        (row,) = await self.execute(select(func.current_setting("server_encoding")), {})
+        if row[0] != "UTF8":
+            raise StartupError(
+                f"The service can't start: the database of DATABASE_URL is encoded in {row[0]}."
+                " It has to be UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+            )
+
+
+class SingleStatement:
+    """Runs one statement, committed when it returns, and only one: a second would not be atomic
+    with the first. Several statements belong into a `SessionDep`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._is_spent = False
+
+    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
+        """The statement's rows. Raises `ServiceUnavailable`, and `RuntimeError` when used twice."""
+        if self._is_spent:
+            raise RuntimeError("a SingleStatement runs one statement; use SessionDep for several")
+        self._is_spent = True
+        return await self._database.execute(statement, parameters)
+
+    async def row(self, statement: Executable, **parameters: Any) -> Row[Any] | None:
+        """The statement's one row, if it has one. Raises as `rows` does."""
+        return next(iter(await self.rows(statement, **parameters)), None)
+
+
+def get_single_statement(request: Request) -> SingleStatement:
+    return SingleStatement(request.app.state.database)
+
+
+async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
+    database: Database = request.app.state.database
+    async with database.session() as session:
+        yield session
+
+
+# scope="function": a session commits before the answer is sent, not after it.
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
+SingleStatementDep = Annotated[SingleStatement, Depends(get_single_statement)]

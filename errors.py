@@ -1,0 +1,80 @@
+# [Task]: T062, T063, T066 [From]: specs/api/rest-endpoints.md
+"""What the service answers when it can't do what was asked: JSON, `{"detail": …}`, never the
+input, SQL, a secret or a traceback.
+"""
+
+import logging
+from typing import Any, Final
+
+from fastapi import Request, Response, status
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+logger = logging.getLogger(__name__)
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+class ServiceUnavailable(Exception):
+    """Something the answer needs (the database, the key server) can't be had right now.
+
+    `reason` is for the log; the client gets a 503 with `detail` and `Retry-After`, in seconds.
+    """
+
+    def __init__(self, reason: str, *, detail: str, retry_after: int) -> None:
+        super().__init__(reason)
+        self.detail = detail
+        self.retry_after = retry_after
+
+
+def answer(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"detail": detail}, status_code, headers)
+
+
+def answer_http_error(request: Request, error: HTTPException) -> Response:
+    if error.status_code != status.HTTP_405_METHOD_NOT_ALLOWED:
+        return answer(error.status_code, error.detail, dict(error.headers or {}))
+    allow = {"Allow": ", ".join(allowed_methods(request.scope))}
+    if request.method == "OPTIONS":
+        return Response(status_code=status.HTTP_204_NO_CONTENT, headers=allow)
+    return answer(error.status_code, error.detail, allow)
+
+
+def allowed_methods(scope: Scope) -> list[str]:
+    """Every method of the path (RFC 9110, section 15.5.6), none where there is no such path. The
+    router's own error names only those of the first route that fits.
+    """
+    routes = scope["app"].routes
+    methods = [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    if "GET" in methods:
+        methods.append("HEAD")
+    return [*methods, "OPTIONS"] if methods else []
+
+
+def answer_invalid_request(_request: Request, error: RequestValidationError) -> Response:
+    # Only these three: pydantic's own `input` and `ctx` repeat what was sent.
+    faults = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
+    return answer(status.HTTP_422_UNPROCESSABLE_CONTENT, faults)
+
+
+def answer_unavailable(_request: Request, error: ServiceUnavailable) -> Response:
+    logger.error("%s", error)
+    return answer(
+        status.HTTP_503_SERVICE_UNAVAILABLE,
+        error.detail,
+        {"Retry-After": str(error.retry_after)},
+    )
+
+
+ERROR_HANDLERS: Final[dict[int | type[Exception], Any]] = {
+    HTTPException: answer_http_error,
+    RequestValidationError: answer_invalid_request,
+    ServiceUnavailable: answer_unavailable,
+}

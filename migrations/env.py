@@ -1,0 +1,57 @@
+# [Task]: T041, T043 [From]: specs/database/schema.md
+"""Alembic's entry: for `uv run alembic …`, and for `upgrade_schema`, which hands over its own
+connection.
+"""
+
+import asyncio
+import sys
+
+from alembic import context
+from sqlalchemy import Connection
+
+import models
+from config import ConfigurationError, load_settings
+from errors import ServiceUnavailable
+from logs import configure_logging
+from migrations import migration_connection
+
+metadata = models.Task.metadata
+
+
+def is_ours(name: str | None, kind: str, _parents: object) -> bool:
+    """Whether autogenerate may look at it: unfiltered, it would drop Better Auth's tables."""
+    return kind != "table" or name in metadata.tables
+
+
+def migrate(connection: Connection | None) -> None:
+    context.configure(
+        connection=connection,
+        dialect_name=None if connection else "postgresql",
+        literal_binds=connection is None,
+        target_metadata=metadata,
+        include_name=is_ours,
+        version_table="task_schema_version",
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def migrate_from_the_command_line() -> None:
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    configure_logging(settings.log_level, sql=settings.debug)
+    try:
+        async with migration_connection(settings) as connection:
+            await connection.run_sync(migrate)
+    except ServiceUnavailable as error:
+        sys.exit(f"The database of DATABASE_URL {error}")
+
+
+if context.is_offline_mode():
+    migrate(None)
+elif (connection := context.config.attributes.get("connection")) is not None:
+    migrate(connection)
+else:
+    asyncio.run(migrate_from_the_command_line())

@@ -1,0 +1,66 @@
+# [Task]: T051 [From]: specs/database/schema.md
+"""Which of the pool's connections can be handed out, told without a round trip on the way."""
+
+import asyncio
+import math
+import time
+from typing import Any, Final
+from weakref import WeakSet
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+# How long a connection may idle before it is asked, on its way out of the pool, whether it lives.
+TRUSTED_IDLE_SECONDS: Final = 30.0
+PING_TIMEOUT_SECONDS: Final = 2.0
+CLOSE_TIMEOUT_SECONDS: Final = 3.0
+
+
+class PoolHealth:
+    """Watches the pool of an asyncpg engine. A connection that was closed, that doesn't answer
+    after a long idle time, or that is older than the last silence is replaced by a new one.
+    An SQLite file needs no watching.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+        self._silence_at = -math.inf
+        if engine.dialect.name == "postgresql":
+            event.listen(engine.sync_engine, "connect", self._note_connect)
+            event.listen(engine.sync_engine, "checkin", self._note_checkin)
+            event.listen(engine.sync_engine, "checkout", self._check)
+
+    def note_silence(self) -> None:
+        """A connection gave no answer in time: all that there are may have lost their server."""
+        self._silence_at = time.monotonic()
+
+    async def close_connections(self) -> None:
+        """Closes all, at the same time, and aborts those whose server doesn't answer."""
+        closing = (one.close(timeout=CLOSE_TIMEOUT_SECONDS) for one in self._connections)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    def _note_connect(self, connection: Any, record: Any) -> None:
+        record.info["connected_at"] = record.info["idle_since"] = time.monotonic()
+        self._connections.add(connection.driver_connection)
+
+    @staticmethod
+    def _note_checkin(_connection: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    def _check(self, connection: Any, record: Any, _proxy: Any) -> None:
+        """`DisconnectionError` makes the pool connect anew."""
+        driver: asyncpg.Connection = connection.driver_connection
+        if record.info["connected_at"] < self._silence_at:
+            driver.terminate()
+        if driver.is_closed():
+            raise DisconnectionError
+        if time.monotonic() - record.info["idle_since"] > TRUSTED_IDLE_SECONDS:
+            try:
+                connection.run_async(
+                    lambda _: driver.execute("SELECT 1", timeout=PING_TIMEOUT_SECONDS)
+                )
+            except Exception as error:
+                driver.terminate()
+                raise DisconnectionError from error

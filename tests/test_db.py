@@ -1,0 +1,609 @@
+# [Task]: T047, T048, T049, T050, T051, T052, T053 [From]: specs/database/schema.md
+"""Sessions, single statements, the pool, and a database that fails."""
+
+import asyncio
+import contextlib
+import sqlite3
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from fastapi import FastAPI
+from sqlalchemy import event, make_url, text
+from sqlalchemy.exc import ProgrammingError
+from sqlmodel import select
+
+import db
+import statements
+from db import Database, SessionDep, SingleStatement, SingleStatementDep
+from errors import ServiceUnavailable
+from faults import StartupError
+from migrations import upgrade_schema
+from models import Task
+from tests.proxy import Proxy, proxy_to
+from tests.service import Service, User, make_settings, running
+
+MakeDatabase = Callable[[str], Awaitable[str]]
+UNAVAILABLE = {"detail": "The database is unavailable, try again"}
+
+
+@pytest.fixture
+async def proxy(make_database: MakeDatabase) -> AsyncIterator[Proxy]:
+    async with proxy_to(await make_database("postgresql")) as proxy:
+        yield proxy
+
+
+async def call_all(user: User) -> AsyncIterator[tuple[str, Callable[[], Awaitable[Any]], int, int]]:
+    """Each kind of request, the status it gets and the round trips it may cost."""
+    task_id = (await user.new_task())["id"]
+    doomed = [(await user.new_task())["id"] for _ in range(2)]
+    unknown = 2**62
+    yield "list", user.get, 200, 1
+    yield "filtered list", lambda: user.get("?completed=true&limit=5"), 200, 1
+    yield "create", lambda: user.post({"title": "x"}), 201, 1
+    yield "get", lambda: user.get(f"/{task_id}"), 200, 1
+    yield "put", lambda: user.put(task_id, {"title": "y", "description": None}), 200, 1
+    yield "empty put", lambda: user.put(task_id, {}), 200, 1
+    yield "toggle", lambda: user.toggle(task_id), 200, 1
+    yield "delete", lambda: user.delete(doomed.pop()), 204, 1
+    yield "get nothing", lambda: user.get(f"/{unknown}"), 404, 1
+    yield "put nothing", lambda: user.put(unknown, {"title": "y"}), 404, 1
+    yield "empty put of nothing", lambda: user.put(unknown, {}), 404, 1
+    yield "toggle nothing", lambda: user.toggle(unknown), 404, 1
+    yield "delete nothing", lambda: user.delete(unknown), 404, 1
+    yield "invalid id", lambda: user.get("/x"), 422, 0
+    yield "invalid body", lambda: user.post({"title": ""}), 422, 0
+    yield "another user's", lambda: user.get("/api/somebody/tasks"), 403, 0
+    yield "no token", lambda: user.get(headers={"Authorization": ""}), 401, 0
+
+
+@pytest.mark.requirement("T048")
+@pytest.mark.parametrize("suffix", ["", "?pgbouncer=true"], ids=["direct", "pooler"])
+async def test_each_request_costs_one_round_trip_and_one_statement(
+    proxy: Proxy, suffix: str
+) -> None:
+    sql: list[str] = []
+    async with running(make_settings(database_url=proxy.url + suffix)) as service:
+        event.listen(
+            service.app.state.database.engine.sync_engine,
+            "before_cursor_execute",
+            lambda _c, _cursor, statement, *_: sql.append(statement),
+        )
+        async for name, send, status, cost in call_all(service.user()):
+            await send()  # warm
+            sql.clear()
+            before = proxy.round_trips
+            assert (await send()).status_code == status, name
+            await asyncio.sleep(0.02)  # nothing is left for after the answer
+            assert proxy.round_trips - before == cost, name
+            assert len(sql) == cost, name
+        assert proxy.connections <= 3  # one to wait, one to migrate, one to serve
+
+
+@pytest.mark.requirement("T048")
+async def test_a_single_statement_is_only_one(service: Service) -> None:
+    single = SingleStatement(service.app.state.database)
+    await single.rows(select(1))
+
+    with pytest.raises(RuntimeError, match="use SessionDep"):
+        await single.rows(select(1))
+
+
+NEW = {"new_description": None, "now": datetime(2026, 1, 1, tzinfo=UTC)}
+
+
+def with_routes(app: FastAPI) -> list[str]:
+    """Adds routes with a unit of two statements, and says in what order things happen."""
+    order: list[str] = []
+
+    @app.post("/two")
+    async def two(session: SessionDep, user: str, fail: str = "") -> dict[str, str]:
+        for title in ("one", "two"):
+            await session.exec(
+                statements.CREATE_TASK, params={"owner": user, "new_title": title, **NEW}
+            )
+            if fail == title:
+                raise ZeroDivisionError
+        return {"done": "yes"}
+
+    @app.post("/one")
+    async def one(single: SingleStatementDep, user: str) -> dict[str, str]:
+        await single.rows(statements.CREATE_TASK, owner=user, new_title="one", **NEW)
+        raise ZeroDivisionError
+
+    engine = app.state.database.engine.sync_engine
+    event.listen(engine, "commit", lambda _: order.append("commit"))
+    event.listen(engine, "rollback", lambda _: order.append("rollback"))
+    return order
+
+
+@pytest.mark.requirement("T047")
+async def test_a_session_is_atomic_and_commits_before_the_answer(database_url: str) -> None:
+    async with running(make_settings(database_url=database_url)) as service:
+        order = with_routes(service.app)
+
+        async def note_answer(_: object) -> None:
+            order.append("answer")
+
+        service.client.event_hooks["response"] = [note_answer]
+
+        assert (await service.client.post("/two?user=a")).status_code == 200
+        assert order == ["commit", "answer"]
+        for fail in ("one", "two"):
+            assert (await service.client.post(f"/two?user=b&fail={fail}")).status_code == 500
+        assert order == ["commit", "answer", "rollback", "answer", "rollback", "answer"]
+
+        assert len((await service.user("a").get()).json()) == 2
+        assert (await service.user("b").get()).json() == []
+
+
+@pytest.mark.requirement("T048")
+async def test_a_single_statement_is_committed_when_it_returns(database_url: str) -> None:
+    async with running(make_settings(database_url=database_url)) as service:
+        with_routes(service.app)
+
+        assert (await service.client.post("/one?user=a")).status_code == 500
+
+        assert len((await service.user("a").get()).json()) == 1
+
+
+@pytest.mark.requirement("T047")
+async def test_units_at_once_on_sqlite_wait_for_each_other(make_database: MakeDatabase) -> None:
+    async with running(make_settings(database_url=await make_database("sqlite"))) as service:
+        with_routes(service.app)
+        user = service.user("a")
+
+        answers = await asyncio.gather(
+            *(service.client.post("/two?user=a") for _ in range(8)),
+            *(user.post({"title": "x"}) for _ in range(8)),
+        )
+
+        assert {answer.status_code for answer in answers} == {200, 201}
+        assert len((await user.get()).json()) == 24
+
+
+FAIL_AT_COMMIT = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
+  AS $$ BEGIN RAISE EXCEPTION 'at commit' USING ERRCODE = '{sqlstate}'; END $$;
+CREATE CONSTRAINT TRIGGER fail_at_commit AFTER INSERT OR UPDATE OR DELETE ON task
+  DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION fail();
+"""
+
+
+@pytest.mark.requirement("T049")
+@pytest.mark.parametrize(("sqlstate", "status"), [("23505", 500), ("40001", 503), ("53100", 503)])
+async def test_a_commit_that_fails_is_never_a_success_on_postgres(
+    make_database: MakeDatabase, sqlstate: str, status: int
+) -> None:
+    url = await make_database("postgresql")
+    async with running(make_settings(database_url=url)) as service:
+        with_routes(service.app)
+        user = service.user("a")
+        task = await user.new_task()
+        admin = await asyncpg.connect(url)
+        await admin.execute(FAIL_AT_COMMIT.format(sqlstate=sqlstate))
+        await admin.close()
+
+        for answer in (
+            await user.post({"title": "x"}),
+            await user.put(task["id"], {"title": "x"}),
+            await user.toggle(task["id"]),
+            await user.delete(task["id"]),
+            await service.client.post("/two?user=a"),
+        ):
+            assert answer.status_code == status
+            assert ("Retry-After" in answer.headers) is (status == 503)
+        assert (await user.get()).json() == [task]
+
+
+@pytest.mark.requirement("T049", "T053")
+async def test_a_write_that_sqlite_cannot_commit_is_never_a_success(
+    make_database: MakeDatabase,
+) -> None:
+    url = await make_database("sqlite")
+    async with running(make_settings(database_url=url, db_statement_timeout=0.2)) as service:
+        with_routes(service.app)
+        user = service.user("a")
+        task = await user.new_task()
+        other = sqlite3.connect(url.removeprefix("sqlite+aiosqlite:///"))
+        other.execute("BEGIN IMMEDIATE")
+
+        for answer in (
+            await user.post({"title": "x"}),
+            await user.toggle(task["id"]),
+            await service.client.post("/two?user=a"),
+        ):
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+        assert (await user.get()).json() == [task]
+        assert (await service.client.get("/ready")).status_code == 200
+
+        other.rollback()
+        other.close()
+        assert (await user.toggle(task["id"])).status_code == 200
+
+
+@pytest.mark.requirement("T050")
+async def test_sqlite_keeps_what_it_acknowledged(make_database: MakeDatabase) -> None:
+    async with running(make_settings(database_url=await make_database("sqlite"))) as service:
+        engine = service.app.state.database.engine
+        async with engine.connect() as connection:
+            values = {
+                name: (await connection.execute(text(f"PRAGMA {name}"))).scalar()
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            }
+
+    assert values == {
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "busy_timeout": 10_000,
+    }
+
+
+@pytest.mark.requirement("T051")
+async def test_the_pool_has_the_set_size_and_gives_up_waiting(make_database: MakeDatabase) -> None:
+    settings = make_settings(
+        database_url=await make_database("postgresql"),
+        db_pool_size=1,
+        db_max_overflow=1,
+        db_pool_timeout=0.1,
+    )
+    async with running(settings) as service:
+        engine = service.app.state.database.engine
+        async with engine.connect(), engine.connect():
+            answer = await service.user().get()
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+            assert int(answer.headers["Retry-After"]) > 0
+            assert (await service.client.get("/health")).status_code == 200
+            assert (await service.client.get("/ready")).status_code == 503
+        assert (await service.user().get()).status_code == 200
+
+
+@pytest.mark.requirement("T051")
+async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(
+    make_database: MakeDatabase,
+) -> None:
+    url = await make_database("postgresql")
+    async with running(make_settings(database_url=url)) as service:
+        await service.user().get()
+        admin = await asyncpg.connect(url)
+        await admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        await admin.close()
+        await asyncio.sleep(0.1)  # for the news to arrive
+
+        assert (await service.user().get()).status_code == 200
+
+
+@pytest.mark.requirement("T051")
+async def test_a_connection_that_idled_long_is_asked_whether_it_lives(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(make_settings(database_url=proxy.url)) as service:
+        user = service.user()
+        await user.get()
+        monkeypatch.setattr("pool.TRUSTED_IDLE_SECONDS", 0)
+        monkeypatch.setattr("pool.PING_TIMEOUT_SECONDS", 0.1)
+        connections, before = proxy.connections, proxy.round_trips
+
+        assert (await user.get()).status_code == 200
+        assert proxy.round_trips - before == 2
+        assert proxy.connections == connections
+
+        # Half-open: it takes what is sent and never answers.
+        proxy.passes.clear()
+        waiting = asyncio.create_task(user.get())
+        await asyncio.sleep(0.3)
+        proxy.passes.set()
+        assert (await waiting).status_code == 200
+        assert proxy.connections > connections
+
+
+@pytest.mark.requirement("T051", "T053")
+async def test_a_silent_database_costs_its_limit_and_no_more(proxy: Proxy) -> None:
+    settings = make_settings(
+        database_url=proxy.url + "?pgbouncer=true",
+        db_statement_timeout=0.2,
+        db_connect_timeout=0.2,
+    )
+    async with running(settings) as service:
+        user = service.user()
+        await user.get()
+        proxy.passes.clear()
+
+        answers = await asyncio.gather(*(user.get() for _ in range(3)))
+        assert {answer.status_code for answer in answers} == {503}
+        assert (await service.client.get("/health")).status_code == 200
+
+        proxy.passes.set()
+        assert (await user.get()).status_code == 200
+
+
+@pytest.mark.requirement("T051", "T053")
+async def test_a_session_leaves_a_silent_connection_to_nobody(proxy: Proxy) -> None:
+    settings = make_settings(
+        database_url=proxy.url + "?pgbouncer=true",
+        db_statement_timeout=0.2,
+        db_pool_size=1,
+        db_max_overflow=0,
+    )
+    async with running(settings) as service:
+        assert (await service.client.get("/ready")).status_code == 200
+        connections = proxy.connections
+        proxy.passes.clear()
+        with pytest.raises(ServiceUnavailable):
+            async with service.app.state.database.session() as session:
+                await session.exec(select(1))
+        proxy.passes.set()
+
+        assert (await service.client.get("/ready")).status_code == 200
+        # One to cancel the statement, and a new one to serve.
+        assert proxy.connections == connections + 2
+
+
+@pytest.mark.requirement("T051", "T053")
+async def test_one_silent_connection_makes_the_older_ones_doubtful(proxy: Proxy) -> None:
+    settings = make_settings(database_url=proxy.url + "?pgbouncer=true", db_statement_timeout=0.3)
+    async with running(settings) as service:
+        user = service.user()
+        await asyncio.gather(*(user.get() for _ in range(8)))
+        # All that are there fall silent for good, as where a router forgets them; new ones work.
+        proxy.silent_up_to = proxy.connections
+        proxy.passes.clear()
+
+        assert (await user.get()).status_code == 503
+        answers = await asyncio.gather(*(user.get() for _ in range(8)))
+
+        assert {answer.status_code for answer in answers} == {200}
+
+
+@pytest.mark.requirement("T051")
+async def test_silent_connections_do_not_hold_up_the_end(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pool.CLOSE_TIMEOUT_SECONDS", 0.1)
+    async with asyncio.timeout(5), running(make_settings(database_url=proxy.url)) as service:
+        user = service.user()
+        await asyncio.gather(*(user.get() for _ in range(5)))
+        proxy.passes.clear()
+
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.requirement("T052")
+async def test_a_database_that_cannot_hold_every_text_is_refused(postgres: str) -> None:
+    name = f"todo_test_latin1_{uuid4().hex}"
+    admin = await asyncpg.connect(postgres)
+    await admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
+    database = Database(make_settings(database_url=url))
+
+    with pytest.raises(StartupError, match="encoded in LATIN1"):
+        await database.wait_until_reachable()
+
+    await database.close()
+    await admin.execute(f"DROP DATABASE {name}")
+    await admin.close()
+
+
+@pytest.mark.requirement("T051", "T053")
+async def test_a_locked_row_costs_its_limit_and_the_query_ends_in_the_server(
+    make_database: MakeDatabase,
+) -> None:
+    url = await make_database("postgresql")
+    async with running(make_settings(database_url=url, db_statement_timeout=0.3)) as service:
+        user = service.user()
+        task = await user.new_task()
+        admin = await asyncpg.connect(url)
+        async with admin.transaction():
+            await admin.execute("UPDATE task SET title = 'locked'")
+
+            answer = await user.toggle(task["id"])
+
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+            running_on = await admin.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                " AND pid <> pg_backend_pid() AND state = 'active'"
+            )
+            assert running_on == 0
+        await admin.close()
+        assert (await user.toggle(task["id"])).status_code == 200
+
+
+@pytest.mark.requirement("T053")
+async def test_an_unreachable_database_is_503_and_ready_says_so(service: Service) -> None:
+    state = service.app.state
+    up, down = state.database, Database(make_settings(database_url="postgresql://u@127.0.0.1:9/x"))
+    state.database = down
+    try:
+        for answer in (await service.user().get(), await service.client.get("/ready")):
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+            assert int(answer.headers["Retry-After"]) > 0
+        assert (await service.client.get("/health")).json() == {"status": "healthy"}
+    finally:
+        state.database = up
+
+
+@pytest.mark.requirement("T053")
+async def test_a_fault_of_the_program_is_no_fault_of_the_database(service: Service) -> None:
+    database: Database = service.app.state.database
+
+    with pytest.raises(ProgrammingError if service.backend == "postgresql" else Exception) as error:
+        await database.execute(text("SELECT * FROM no_such_table"), {})
+
+    assert not isinstance(error.value, ServiceUnavailable)
+
+
+@pytest.mark.requirement("T052")
+async def test_a_start_waits_for_a_database_that_wakes(
+    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with proxy_to(await make_database("postgresql")) as proxy:
+        proxy.passes.clear()
+        settings = make_settings(database_url=proxy.url, db_connect_timeout=0.2)
+        database = Database(settings)
+        waiting = asyncio.create_task(database.wait_until_reachable())
+        await asyncio.sleep(1)
+        assert not waiting.done()
+        proxy.passes.set()
+        await waiting
+        await database.close()
+
+    tries = [r.message for r in caplog.records if "Trying again" in r.message]
+    assert 1 <= len(tries) <= 3
+
+
+@pytest.mark.requirement("T052")
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("postgresql://user:hunter2@127.0.0.1:9/todo", "ConnectionRefusedError"),
+        ("postgresql://user:hunter2@no-such-host.invalid/todo", "gaierror"),
+    ],
+)
+async def test_a_start_gives_up_with_a_plain_reason(
+    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
+) -> None:
+    monkeypatch.setattr(db, "START_PATIENCE_SECONDS", 0.7)
+    database = Database(make_settings(database_url=url))
+
+    with pytest.raises(StartupError, match=reason) as error:
+        await database.wait_until_reachable()
+
+    assert "DATABASE_URL" in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.requirement("T052")
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("{postgres}", "does not exist"),
+        ("sqlite:////no/such/folder/todo.db", "unable to open database file"),
+        ("sqlite:///{file}", "file is not a database"),
+    ],
+)
+async def test_a_start_does_not_wait_where_that_is_vain(
+    make_database: MakeDatabase,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    url: str,
+    reason: str,
+) -> None:
+    postgres = (await make_database("postgresql")).replace("todo_test", "no_such")
+    (tmp_path / "no.db").write_text("no database" * 100)
+    url = url.format(postgres=postgres, file=tmp_path / "no.db")
+
+    with pytest.raises(StartupError, match=reason):
+        await Database(make_settings(database_url=url)).wait_until_reachable()
+
+    assert "Trying again" not in caplog.text
+
+
+def fatal(sqlstate: str, message: str) -> bytes:
+    """PostgreSQL's ErrorResponse (section 54.7)."""
+    fields = f"SFATAL\0C{sqlstate}\0M{message}\0\0".encode()
+    return b"E" + (len(fields) + 4).to_bytes(4) + fields
+
+
+NEEDS_TLS = fatal("28000", "no pg_hba.conf entry for host, no encryption")
+GOT_THROUGH = fatal("3D000", "it got through")
+
+
+@pytest.fixture
+async def tls_context(tmp_path: Path) -> ssl.SSLContext:
+    """A server's, with a certificate that no CA has signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    builder = builder.public_key(key.public_key()).serial_number(1)
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
+    pem = serialization.Encoding.PEM
+    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    return context
+
+
+@pytest.mark.requirement("T045", "T052")
+@pytest.mark.parametrize(
+    ("query", "answer", "hint"),
+    [
+        ("sslmode=require&sslrootcert={cert}&host=localhost", b"S", "sslmode=verify-ca"),
+        ("sslmode=verify-ca&sslrootcert={cert}&host=localhost", b"S", "it got through"),
+        ("sslmode=require", b"N", "sslmode=disable"),
+        ("sslmode=require", b"S not TLS", "sslmode=disable"),
+        ("sslmode=require", b"S", "sslmode=no-verify"),
+        ("sslmode=verify-ca", b"S", "sslmode=no-verify"),
+        ("sslmode=verify-full", b"S", "sslrootcert"),
+        ("sslmode=require", b"", "sslmode=disable"),
+        ("sslmode=no-verify", b"S", "it got through"),
+        ("sslmode=require&sslrootcert={cert}", b"S", "it got through"),
+        ("sslmode=disable", NEEDS_TLS, "sslmode=require"),
+    ],
+)
+async def test_a_tls_failure_names_the_sslmode_that_changes_it(
+    monkeypatch: pytest.MonkeyPatch,
+    tls_context: ssl.SSLContext,
+    tmp_path: Path,
+    query: str,
+    answer: bytes,
+    hint: str,
+) -> None:
+    received = b""
+
+    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal received
+        with contextlib.suppress(OSError):
+            await reader.read(1000)
+            writer.write(answer)
+            await writer.drain()
+            if answer == b"S":
+                await writer.start_tls(tls_context)
+                received = await reader.read(1000)
+                writer.write(GOT_THROUGH)
+                await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr("db.START_PATIENCE_SECONDS", 0.3)
+    server = await asyncio.start_server(pretend, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    query = query.format(cert=tmp_path / "cert.pem")
+    url = f"postgresql://u:hunter2@127.0.0.1:{port}/todo?{query}"
+
+    with pytest.raises(StartupError, match=hint):
+        await Database(make_settings(database_url=url)).wait_until_reachable()
+
+    # What is not verified is told nothing.
+    assert bool(received) is (hint == "it got through")
+    server.close()
+
+
+@pytest.mark.requirement("T047")
+async def test_the_schema_is_there_without_the_service(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    await upgrade_schema(settings)
+    database = Database(settings)
+
+    async with database.session() as session:
+        rows = (await session.exec(select(Task))).all()
+
+    await database.close()
+    assert rows == []

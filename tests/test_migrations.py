@@ -1,0 +1,248 @@
+# [Task]: T040, T041, T042, T043 [From]: specs/database/schema.md
+"""The schema: equal to the models, made once, and nobody else's."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect
+
+from db import Database
+from faults import StartupError
+from migrations import ADVISORY_LOCK, CONFIG_FILE, migration_connection, upgrade_schema
+from tests.service import make_settings, running
+
+ROOT = Path(__file__).parent.parent
+OURS = {"task", "task_schema_version"}
+
+# As Better Auth's own migration makes them.
+BETTER_AUTH = """
+CREATE TABLE "user" ("id" text PRIMARY KEY, "name" text NOT NULL, "email" text NOT NULL UNIQUE,
+  "emailVerified" boolean NOT NULL, "image" text, "createdAt" timestamptz NOT NULL,
+  "updatedAt" timestamptz NOT NULL);
+CREATE TABLE "session" ("id" text PRIMARY KEY, "expiresAt" timestamptz NOT NULL,
+  "token" text NOT NULL UNIQUE, "userId" text NOT NULL REFERENCES "user" ("id") ON DELETE CASCADE);
+CREATE TABLE "account" ("id" text PRIMARY KEY, "accountId" text NOT NULL,
+  "userId" text NOT NULL REFERENCES "user" ("id") ON DELETE CASCADE, "password" text);
+CREATE TABLE "verification" ("id" text PRIMARY KEY, "identifier" text NOT NULL,
+  "value" text NOT NULL, "expiresAt" timestamptz NOT NULL);
+CREATE TABLE "jwks" ("id" text PRIMARY KEY, "publicKey" text NOT NULL, "privateKey" text NOT NULL,
+  "createdAt" timestamptz NOT NULL);
+INSERT INTO "user" VALUES ('u1', 'Ada', 'ada@example.com', true, NULL, now(), now());
+INSERT INTO "session" VALUES ('s1', now(), 'token', 'u1');
+"""
+SHAPE = """
+SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+ WHERE table_schema = 'public' AND table_name NOT IN ('task', 'task_schema_version')
+UNION ALL
+SELECT tablename, indexname, indexdef, '' FROM pg_indexes
+ WHERE schemaname = 'public' AND tablename NOT IN ('task', 'task_schema_version')
+ORDER BY 1, 2
+"""
+
+
+def alembic(connection: Connection) -> Config:
+    config = Config(toml_file=CONFIG_FILE)
+    config.attributes["connection"] = connection
+    return config
+
+
+@pytest.mark.requirement("T040", "T041")
+async def test_models_and_migrations_are_equal(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    await upgrade_schema(settings)
+
+    async with migration_connection(settings) as connection:
+        # Raises where autogenerate would find something to do.
+        await connection.run_sync(lambda connection: command.check(alembic(connection)))
+
+
+@pytest.mark.requirement("T041")
+async def test_the_check_can_fail(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    await upgrade_schema(settings)
+
+    async with migration_connection(settings) as connection:
+        await connection.exec_driver_sql("DROP INDEX ix_task_user_id_id")
+        with pytest.raises(CommandError, match="ix_task_user_id_id"):
+            await connection.run_sync(lambda connection: command.check(alembic(connection)))
+
+
+@pytest.mark.requirement("T040")
+async def test_the_table_of_tasks(make_database: Callable[[str], Awaitable[str]]) -> None:
+    url = await make_database("postgresql")
+    await upgrade_schema(make_settings(database_url=url))
+
+    connection = await asyncpg.connect(url)
+    columns = await connection.fetch(
+        "SELECT column_name, data_type, character_maximum_length, is_nullable, identity_generation"
+        " FROM information_schema.columns WHERE table_name = 'task' ORDER BY ordinal_position"
+    )
+    await connection.close()
+
+    timestamp = "timestamp with time zone"
+    assert [tuple(column) for column in columns] == [
+        ("id", "bigint", None, "NO", "ALWAYS"),
+        ("user_id", "character varying", 255, "NO", None),
+        ("title", "character varying", 200, "NO", None),
+        ("description", "character varying", 1000, "YES", None),
+        ("completed", "boolean", None, "NO", None),
+        ("created_at", timestamp, None, "NO", None),
+        ("updated_at", timestamp, None, "NO", None),
+    ]
+
+
+@pytest.mark.requirement("T043")
+async def test_better_auths_tables_stay_untouched(
+    make_database: Callable[[str], Awaitable[str]],
+) -> None:
+    url = await make_database("postgresql")
+    admin = await asyncpg.connect(url)
+    await admin.execute(BETTER_AUTH)
+    before = await admin.fetch(SHAPE)
+    settings = make_settings(database_url=url)
+
+    async with running(settings) as service:
+        await service.user("u1").new_task()
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(lambda c: command.check(alembic(c)))
+        await connection.run_sync(lambda c: command.downgrade(alembic(c), "base"))
+        await connection.run_sync(lambda c: command.upgrade(alembic(c), "head"))
+
+    assert await admin.fetch(SHAPE) == before
+    assert await admin.fetchval('SELECT count(*) FROM "user" JOIN "session" ON true') == 1
+    await admin.close()
+
+
+@pytest.mark.requirement("T041", "T043")
+async def test_only_our_two_tables_are_made(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    await upgrade_schema(settings)
+
+    database = Database(settings)
+    async with database.engine.connect() as connection:
+        names = await connection.run_sync(lambda c: inspect(c).get_table_names())
+    await database.close()
+
+    assert set(names) - {"sqlite_sequence"} == OURS
+
+
+@pytest.mark.requirement("T042")
+async def test_many_may_start_at_once_on_an_empty_database(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+
+    async def start() -> None:
+        async with running(settings) as service:
+            await service.user("somebody").new_task()
+
+    await asyncio.gather(*(start() for _ in range(6)))
+
+    async with running(settings) as service:
+        assert len((await service.user("somebody").get()).json()) == 6
+
+
+@pytest.mark.requirement("T042")
+async def test_many_processes_may_migrate_at_once(database_url: str) -> None:
+    environment = os.environ | {"DATABASE_URL": database_url, "BETTER_AUTH_SECRET": "x" * 32}
+    arguments = (sys.executable, "-m", "alembic", "upgrade", "head")
+
+    processes = [
+        await asyncio.create_subprocess_exec(
+            *arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    logs = [(await process.communicate())[1].decode() for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0, 0], logs
+    assert "".join(logs).count("Running upgrade  -> 0001") == 1
+
+
+@pytest.mark.requirement("T041")
+async def test_a_migration_that_fails_leaves_the_schema_as_it_was(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    database = Database(settings)
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("CREATE TABLE ix_task_user_id_id (x int)")
+
+    with pytest.raises(StartupError, match="ix_task_user_id_id") as error:
+        await upgrade_schema(settings)
+    assert "CREATE INDEX" not in str(error.value)
+
+    async with database.engine.connect() as connection:
+        names = await connection.run_sync(lambda c: inspect(c).get_table_names())
+    await database.close()
+    assert names == ["ix_task_user_id_id"]
+
+
+@pytest.mark.requirement("T042")
+async def test_a_lock_that_is_never_freed_ends_the_start(
+    make_database: Callable[[str], Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("db.START_PATIENCE_SECONDS", 0.2)
+    url = await make_database("postgresql")
+    admin = await asyncpg.connect(url)
+    await admin.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+
+    with pytest.raises(StartupError, match="another process holds the lock"):
+        await upgrade_schema(make_settings(database_url=url))
+
+    await admin.close()
+
+
+@pytest.mark.requirement("T041")
+async def test_the_start_can_leave_the_schema_alone(database_url: str) -> None:
+    settings = make_settings(database_url=database_url, db_migrate_on_start=False)
+
+    async with running(settings) as service, service.app.state.database.engine.connect() as c:
+        assert await c.run_sync(lambda c: inspect(c).get_table_names()) == []
+
+
+@pytest.mark.requirement("T041")
+async def test_the_sql_can_be_read_before_it_runs() -> None:
+    arguments = (sys.executable, "-m", "alembic", "upgrade", "head", "--sql")
+    process = await asyncio.create_subprocess_exec(
+        *arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    sql = (await process.communicate())[0].decode()
+
+    assert process.returncode == 0
+    assert "CREATE TABLE task (" in sql
+    assert "INSERT INTO task_schema_version" in sql
+
+
+@pytest.mark.requirement("T041", "T078")
+@pytest.mark.parametrize(
+    ("url", "start"),
+    [
+        (
+            "postgresql://user:hunter2@host/todo?surprise=1",
+            "The service can't start.\nDATABASE_URL has a query parameter",
+        ),
+        (
+            "postgresql://user:hunter2@127.0.0.1:9/todo",
+            "The database of DATABASE_URL can't be used: ",
+        ),
+    ],
+)
+async def test_the_command_line_refuses_as_plainly_as_the_service(url: str, start: str) -> None:
+    environment = os.environ | {"DATABASE_URL": url, "BETTER_AUTH_SECRET": "x" * 32}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", "upgrade", "head"),
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+    )
+    message = (await process.communicate())[1].decode()
+
+    assert process.returncode == 1
+    assert message.startswith(start)
+    assert "hunter2" not in message

@@ -1,0 +1,117 @@
+# [Task]: T011, T014 [From]: specs/features/task-crud.md
+"""No statement without its owner, and time that never goes back."""
+
+import ast
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Delete, Insert, Select, Update
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
+
+import statements
+from db import Database
+from statements import owner, task
+from tests.service import Service, User
+
+ROOT = Path(__file__).parent.parent
+ALL = {
+    name: value
+    for name, value in vars(statements).items()
+    if isinstance(value, Select | Insert | Update | Delete)
+}
+
+
+def conjuncts(clause: ColumnElement[bool] | None) -> Iterator[ColumnElement[bool]]:
+    """The conditions that all have to hold."""
+    if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
+        for part in clause.clauses:
+            yield from conjuncts(part)
+    elif clause is not None:
+        yield clause
+
+
+def names_its_owner(statement: Select[*tuple[object, ...]] | Insert | Update | Delete) -> bool:
+    if isinstance(statement, Insert):
+        values: dict[Any, Any] = dict(statement._values or {})
+        return values.get("user_id") is owner
+    return any(
+        isinstance(condition, BinaryExpression)
+        and condition.operator is operators.eq
+        and condition.left is task.c.user_id
+        and condition.right is owner
+        for condition in conjuncts(statement.whereclause)
+    )
+
+
+@pytest.mark.requirement("T014")
+@pytest.mark.parametrize("name", ALL)
+def test_each_statement_carries_its_owner(name: str) -> None:
+    statement = ALL[name]
+
+    assert names_its_owner(statement)
+    tables = {node for node in visitors.iterate(statement) if node.__visit_name__ == "table"}
+    assert tables == {task}
+
+
+@pytest.mark.requirement("T014")
+def test_the_check_can_fail() -> None:
+    any_task = task.c.id == 1
+
+    assert not names_its_owner(task.select().where(any_task))
+    assert not names_its_owner(task.select().where(any_task | (task.c.user_id == owner)))
+    assert not names_its_owner(task.select().where(task.c.user_id == "somebody"))
+    assert not names_its_owner(task.update().values(user_id=owner))
+    assert not names_its_owner(task.insert().values(title="x"))
+    assert not names_its_owner(task.delete())
+
+
+@pytest.mark.requirement("T014")
+def test_no_statement_is_built_elsewhere() -> None:
+    makers = {"insert", "update", "delete", "text"}
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("routes/*.py"), *ROOT.glob("middleware/*.py")]:
+        imported = {
+            name.name
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom) and node.module in {"sqlalchemy", "sqlmodel"}
+            for name in node.names
+        }
+        assert path.name == "statements.py" or not imported & makers, path
+
+
+@pytest.mark.requirement("T011")
+async def test_time_moves_even_where_the_clock_goes_back(service: Service, alice: User) -> None:
+    database: Database = service.app.state.database
+    created = await alice.new_task()
+    before = datetime.fromisoformat(created["updated_at"])
+
+    for clock in (before - timedelta(days=1), before, before):
+        (row,) = await database.execute(
+            statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": clock}
+        )
+        assert row.updated_at == before + timedelta(microseconds=1)
+        before = row.updated_at
+
+    later = datetime(2300, 1, 1, tzinfo=UTC)
+    (row,) = await database.execute(
+        statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": later}
+    )
+    assert row.updated_at == later
+    assert row.created_at == datetime.fromisoformat(created["created_at"])
+
+
+@pytest.mark.requirement("T011")
+async def test_time_moves_with_every_one_of_many_changes_at_once(alice: User) -> None:
+    task_id = (await alice.new_task())["id"]
+
+    answers = await asyncio.gather(
+        *(alice.put(task_id, {"title": f"Title {number}"}) for number in range(20))
+    )
+
+    times = sorted(answer.json()["updated_at"] for answer in answers)
+    assert len(set(times)) == 20
+    assert (await alice.get(f"/{task_id}")).json()["updated_at"] == times[-1]
