@@ -1,0 +1,118 @@
+# [Task]: T020 [From]: specs/features/authentication.md
+"""The service under test, reached over HTTP by users with real signed tokens."""
+
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+import httpx
+import jwt
+from fastapi import FastAPI
+
+from config import Settings
+from main import create_app
+from tokens import encode_segment
+
+SECRET: Final = "a-shared-secret-of-the-tests-long-enough-for-every-HMAC-algorithm-there-is"
+
+
+def make_settings(**values: Any) -> Settings:
+    """Settings from these values alone, with the tests' secret."""
+    return Settings(_env_file=None, **({"better_auth_secret": SECRET} | values))
+
+
+def make_token(
+    subject: object = None,
+    *,
+    key: Any = SECRET,
+    algorithm: str = "HS256",
+    headers: dict[str, Any] | None = None,
+    **claims: Any,
+) -> str:
+    """A signed token; a claim of None is left out."""
+    content = {"sub": subject, "exp": time.time() + 900} | claims
+    content = {name: value for name, value in content.items() if value is not None}
+    return jwt.encode(content, key, algorithm, headers)
+
+
+def sign_raw(header: bytes | str, claims: bytes | str, key: str = SECRET) -> str:
+    """A token of just these bytes, with a good HS256 signature: no library would make it."""
+    parts = [part if isinstance(part, bytes) else part.encode() for part in (header, claims)]
+    signed = ".".join(map(encode_segment, parts))
+    mac = hmac.new(key.encode(), signed.encode(), hashlib.sha256).digest()
+    return f"{signed}.{encode_segment(mac)}"
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+class User:
+    """Somebody with an account and a good token."""
+
+    def __init__(self, client: httpx.AsyncClient, user_id: str | None = None) -> None:
+        self.id = user_id or uuid4().hex
+        self.tasks_path = f"/api/{self.id}/tasks"
+        self._client = client
+        self._headers = bearer(make_token(self.id))
+
+    async def request(self, method: str, path: str = "", **kwargs: Any) -> httpx.Response:
+        """Sends a request as this user; `path` goes on from the user's tasks unless it begins
+        with `/api/`.
+        """
+        url = path if path.startswith("/api/") else self.tasks_path + path
+        headers = self._headers | kwargs.pop("headers", {})
+        return await self._client.request(method, url, headers=headers, **kwargs)
+
+    async def get(self, path: str = "", **kwargs: Any) -> httpx.Response:
+        return await self.request("GET", path, **kwargs)
+
+    async def post(self, content: Any, **kwargs: Any) -> httpx.Response:
+        return await self.request("POST", json=content, **kwargs)
+
+    async def put(self, task_id: int, content: Any, **kwargs: Any) -> httpx.Response:
+        return await self.request("PUT", f"/{task_id}", json=content, **kwargs)
+
+    async def toggle(self, task_id: int, **kwargs: Any) -> httpx.Response:
+        return await self.request("PATCH", f"/{task_id}/complete", **kwargs)
+
+    async def delete(self, task_id: int) -> httpx.Response:
+        return await self.request("DELETE", f"/{task_id}")
+
+    async def new_task(self, title: str = "A task", **fields: Any) -> dict[str, Any]:
+        response = await self.post({"title": title, **fields})
+        assert response.status_code == 201, response.text
+        task: dict[str, Any] = response.json()
+        return task
+
+
+@dataclass
+class Service:
+    app: FastAPI
+    client: httpx.AsyncClient
+
+    @property
+    def backend(self) -> str:
+        name: str = self.app.state.database.engine.dialect.name
+        return name
+
+    def user(self, user_id: str | None = None) -> User:
+        return User(self.client, user_id)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[Service]:
+    """The service, started as a server would start it."""
+    app = create_app(settings)
+    # An error that reaches the server fails the test.
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
+    ):
+        yield Service(app, client)

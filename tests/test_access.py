@@ -1,0 +1,169 @@
+# [Task]: T020, T021, T028 [From]: specs/features/authentication.md
+"""The authorization matrix, over every route that the application has."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi.routing import iter_route_contexts
+from sqlalchemy import event
+
+from main import create_app
+from tests.service import SECRET, Service, User, bearer, make_settings, make_token
+
+PUBLIC = {"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'
+EXPIRED = 'Bearer error="invalid_token", error_description="The token has expired"'
+
+
+def guarded_routes() -> list[tuple[str, str]]:
+    """Every method and path that isn't public on purpose."""
+    routes = iter_route_contexts(create_app(make_settings()).routes)
+    return sorted(
+        (method, route.path)
+        for route in routes
+        if route.path is not None and route.path not in PUBLIC
+        for method in route.methods or ()
+    )
+
+
+every_guarded_route = pytest.mark.parametrize(("method", "path"), guarded_routes())
+
+
+async def never_sent() -> AsyncIterator[bytes]:
+    pytest.fail("the body was read")
+    yield b""
+
+
+async def ask(service: Service, method: str, path: str, user_id: str, **kwargs: Any) -> Any:
+    url = path.format(user_id=user_id, task_id=1)
+    return await service.client.request(method, url, **kwargs)
+
+
+@pytest.mark.requirement("T020")
+def test_the_matrix_has_all_six_task_routes() -> None:
+    assert guarded_routes() == [
+        ("DELETE", "/api/{user_id}/tasks/{task_id}"),
+        ("GET", "/api/{user_id}/tasks"),
+        ("GET", "/api/{user_id}/tasks/{task_id}"),
+        ("PATCH", "/api/{user_id}/tasks/{task_id}/complete"),
+        ("POST", "/api/{user_id}/tasks"),
+        ("PUT", "/api/{user_id}/tasks/{task_id}"),
+    ]
+
+
+@every_guarded_route
+@pytest.mark.requirement("T020", "T028")
+@pytest.mark.parametrize("authorization", [None, "", "Basic dTpw", "Token x", "bearertoken", "x"])
+async def test_without_a_token(
+    service: Service, method: str, path: str, authorization: str | None
+) -> None:
+    headers = {} if authorization is None else {"Authorization": authorization}
+
+    response = await ask(service, method, path, "somebody", headers=headers)
+
+    assert response.status_code == 401
+    assert response.json() == {"detail": "Not authenticated"}
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@every_guarded_route
+@pytest.mark.requirement("T020", "T028")
+async def test_with_a_token_that_is_no_good(service: Service, method: str, path: str) -> None:
+    headers = bearer(make_token("somebody", key=SECRET[::-1]))
+
+    response = await ask(service, method, path, "somebody", headers=headers)
+
+    assert response.status_code == 401
+    assert response.json() == {"detail": "Invalid token"}
+    assert response.headers["WWW-Authenticate"] == INVALID
+
+
+@every_guarded_route
+@pytest.mark.requirement("T020", "T028")
+async def test_with_an_expired_token(service: Service, method: str, path: str) -> None:
+    headers = bearer(make_token("somebody", exp=time.time() - 60))
+
+    response = await ask(service, method, path, "somebody", headers=headers)
+
+    assert response.status_code == 401
+    assert response.json() == {"detail": "Token has expired"}
+    assert response.headers["WWW-Authenticate"] == EXPIRED
+
+
+@every_guarded_route
+@pytest.mark.requirement("T020")
+async def test_with_another_users_token(service: Service, method: str, path: str) -> None:
+    statements = 0
+
+    def count(*_: object) -> None:
+        nonlocal statements
+        statements += 1
+
+    engine = service.app.state.database.engine.sync_engine
+    event.listen(engine, "before_cursor_execute", count)
+    try:
+        headers = bearer(make_token("mallory"))
+        response = await ask(service, method, path, "somebody", headers=headers)
+    finally:
+        event.remove(engine, "before_cursor_execute", count)
+
+    assert response.status_code == 403
+    assert response.json() == {"detail": "Cannot access another user's tasks"}
+    assert statements == 0
+
+
+@every_guarded_route
+@pytest.mark.requirement("T020")
+async def test_with_the_users_own_token(service: Service, method: str, path: str) -> None:
+    headers = bearer(make_token("somebody"))
+
+    response = await ask(service, method, path, "somebody", headers=headers, json={"title": "x"})
+
+    assert response.status_code in {200, 201, 204, 404}
+
+
+@pytest.mark.requirement("T021")
+@pytest.mark.parametrize("path", ["/api/somebody/tasks", "/api/somebody/tasks/0?limit=x"])
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", None])
+@pytest.mark.parametrize(
+    ("subject", "status"), [(None, 401), ("mallory", 403)], ids=["no-token", "another-user"]
+)
+async def test_the_token_is_judged_before_anything_else(
+    service: Service, path: str, content_type: str | None, subject: str | None, status: int
+) -> None:
+    headers = {"Content-Length": "10000000"}
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    if subject is not None:
+        headers |= bearer(make_token(subject))
+    method = "PUT" if "?" in path else "POST"
+
+    response = await service.client.request(method, path, content=never_sent(), headers=headers)
+
+    assert response.status_code == status
+
+
+@pytest.mark.requirement("T020")
+async def test_two_users_see_only_their_own(alice: User, bob: User) -> None:
+    hers, his = await alice.new_task("Hers"), await bob.new_task("His")
+
+    assert (await alice.get()).json() == [hers]
+    assert (await bob.get()).json() == [his]
+    response = await bob.get(f"{alice.tasks_path}/{hers['id']}")
+    assert response.status_code == 403
+
+
+@pytest.mark.requirement("T020")
+@pytest.mark.parametrize(
+    "user_id",
+    ["x", "9f8e7d6c-5b4a-4c3d-9e8f-7a6b5c4d3e2f", "42", "auth0|a b", "zoë", "x" * 255, "a.b-c_d~e"],
+)
+async def test_user_ids_of_every_kind(service: Service, user_id: str) -> None:
+    user = service.user(user_id)
+
+    task = await user.new_task()
+
+    assert task["user_id"] == user_id
+    assert (await user.get(f"/{task['id']}")).json() == task

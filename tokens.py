@@ -1,0 +1,180 @@
+# [Task]: T022, T023, T024, T025 [From]: specs/features/authentication.md
+"""Verifies the JWTs that a Better Auth frontend sends, more strictly than RFC 7519 asks for."""
+
+import base64
+import json
+from typing import Any, Final
+
+import jwt
+from pydantic_core import from_json
+
+from jwks import KeySet
+from models import USER_ID_LENGTH
+
+MAX_TOKEN_BYTES: Final = 8 * 1024
+CLOCK_SKEW_SECONDS: Final = 10
+# Better Auth signs its session cookie with the same secret. That is a cookie, no API token.
+SESSION_CACHE_AUDIENCE: Final = "better-auth:session-cache"
+
+
+class InvalidToken(Exception):
+    """The token can't be accepted. The message, for the log, holds nothing of the token."""
+
+
+class ExpiredToken(InvalidToken):
+    """The token was good until its `exp`."""
+
+
+class TokenVerifier:
+    """Checks tokens of two families, told apart by the header's `alg` and never mixed: those
+    signed with the shared secret, and those signed with a key that the frontend publishes.
+
+    `issuer` and `audience` go for both; without them a shared-secret token's are left unchecked
+    and a published-key token's have to be `origin`.
+    """
+
+    def __init__(
+        self,
+        *,
+        secret: str | None,
+        algorithm: str,
+        keys: KeySet | None,
+        origin: str | None,
+        issuer: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        self._secret = None
+        if secret is not None:
+            jwk = {"kty": "oct", "k": encode_segment(secret.encode())}
+            self._secret = jwt.PyJWK(jwk, algorithm)
+        self._algorithm = algorithm
+        self._keys = keys
+        self._origin = origin
+        self._issuer = issuer
+        self._audience = audience
+
+    async def verify(self, token: str) -> str:
+        """The `sub` of a good token: the user's id.
+
+        Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys
+        can't be had.
+        """
+        header, claims = parse_token(token)
+        check_header(header)
+        check_claims(claims)
+        issuer, audience = self._issuer, self._audience
+        if header["alg"] == self._algorithm and self._secret is not None:
+            key = self._secret
+            audiences = claims.get("aud")
+            if not isinstance(audiences, list):
+                audiences = [audiences]
+            if SESSION_CACHE_AUDIENCE in audiences:
+                raise InvalidToken("a session cookie, not an API token")
+        else:
+            key = await self._published_key(header)
+            issuer, audience = issuer or self._origin, audience or self._origin
+        try:
+            jwt.decode(
+                token,
+                key,
+                algorithms=[key.algorithm_name],
+                issuer=issuer,
+                audience=audience,
+                leeway=CLOCK_SKEW_SECONDS,
+                options={
+                    "verify_aud": audience is not None,
+                    "verify_jti": False,
+                    "enforce_minimum_key_length": True,
+                },
+            )
+        except jwt.ExpiredSignatureError:
+            raise ExpiredToken("expired") from None
+        except jwt.PyJWTError as error:
+            raise InvalidToken(type(error).__name__) from None
+        subject: str = claims["sub"]
+        return subject
+
+    async def _published_key(self, header: dict[str, Any]) -> jwt.PyJWK:
+        key_id, algorithm = header.get("kid"), header["alg"]
+        if self._keys is None or not self._keys.serves(algorithm) or not key_id:
+            raise InvalidToken("an algorithm or a key id that isn't served")
+        key = await self._keys.find(key_id, algorithm)
+        if key is None:
+            raise InvalidToken("a key that isn't published")
+        return key
+
+
+def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The header and the claims of a JWS in compact form (RFC 7515, section 7.1), unverified.
+
+    Raises `InvalidToken` for anything that isn't three canonical base64url segments of which
+    the first two are JSON objects.
+    """
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidToken("too long")
+    try:
+        header, claims, _signature = map(decode_segment, token.split("."))
+    except ValueError:
+        raise InvalidToken("not three segments") from None
+    return parse_object(header), parse_object(claims)
+
+
+def encode_segment(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def decode_segment(segment: str) -> bytes:
+    try:
+        content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    except ValueError:
+        raise InvalidToken("not base64url") from None
+    # The decoder skips foreign characters, padding and unused bits that aren't zero.
+    if encode_segment(content) != segment:
+        raise InvalidToken("not canonical base64url")
+    return content
+
+
+def parse_object(content: bytes) -> dict[str, Any]:
+    try:
+        # The stricter of two parsers: UTF-8, no lone surrogates, no NaN, bounded depth and digits.
+        from_json(content, allow_inf_nan=False)
+        # The one that sees duplicate members.
+        value = json.loads(content, object_pairs_hook=unique_members)
+    except ValueError:
+        raise InvalidToken("not JSON") from None
+    if not isinstance(value, dict):
+        raise InvalidToken("not a JSON object")
+    return value
+
+
+def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("duplicate members")
+    return members
+
+
+def check_header(header: dict[str, Any]) -> None:
+    """Header parameters that point to keys (`jku`, `x5u`, `jwk` and the like) are left alone."""
+    if not isinstance(header.get("alg"), str):
+        raise InvalidToken("no algorithm")
+    if "crit" in header:
+        raise InvalidToken("critical extensions")
+    if "typ" in header and str(header["typ"]).upper() != "JWT":
+        raise InvalidToken("another type than JWT")
+    if not isinstance(header.get("kid", ""), str):
+        raise InvalidToken("a key id that is no string")
+
+
+def check_claims(claims: dict[str, Any]) -> None:
+    """The claims' types; PyJWT compares their values. Types are checked before the signature is,
+    since PyJWT would read `"exp": true` or `"exp": "1"` as a number.
+    """
+    for name in ("exp", "nbf", "iat"):
+        if (name == "exp" or name in claims) and type(claims.get(name)) not in {int, float}:
+            raise InvalidToken(f"{name} is no number")
+    subject = claims.get("sub")
+    if not isinstance(subject, str) or not 0 < len(subject) <= USER_ID_LENGTH:
+        raise InvalidToken("sub is no user id")
+    if "\0" in subject:
+        raise InvalidToken("sub has a NUL character")
