@@ -1,0 +1,44 @@
+# [Task]: T073 [From]: specs/api/rest-endpoints.md
+"""One format for every line: `YYYY-MM-DD HH:MM:SS - module - LEVEL - [request id] message`."""
+
+import logging
+from contextvars import ContextVar
+from typing import Final
+
+LINE: Final = "%(asctime)s - %(name)s - %(levelname)s - %(message)s"
+TIME: Final = "%Y-%m-%d %H:%M:%S"
+
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+class LineFormatter(logging.Formatter):
+    """Puts the id of the request that a line belongs to before its message."""
+
+    def __init__(self) -> None:
+        super().__init__(LINE, TIME)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's own name
+        if (current := request_id.get()) is not None:
+            record.message = f"[{current}] {record.message}"
+        return super().formatMessage(record)
+
+
+def configure_logging(level: str, *, sql: bool = False) -> None:
+    """Sends all logs, uvicorn's own included, to standard error in the one format; with `sql`,
+    every statement too.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in ("uvicorn", "uvicorn.error"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    # `middleware/request_context.py` writes a line for each request, with the request's id.
+    access = logging.getLogger("uvicorn.access")
+    access.handlers.clear()
+    access.propagate = False
+    # httpx writes a line for each fetch of the key list.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    if sql:
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)

@@ -1,0 +1,109 @@
+# [Task]: T021, T064, T065 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""Reads a JSON body strictly, and only for a user whose token is good."""
+
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from email.message import Message
+from itertools import chain
+from math import isfinite
+from typing import Annotated, Final, TypeVar
+
+from fastapi import Depends, HTTPException, Request, status
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from middleware.access import CurrentUser
+from schemas import TaskCreate, TaskUpdate
+
+MAX_BODY_BYTES: Final = 64 * 1024
+
+STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+LONG_NUMBER: Final = re.compile(rb"[0-9]{1000}")
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def body_of(model: type[Model]) -> Callable[[Request, str], Awaitable[Model]]:
+    """A dependency that gives the request's body as `model`.
+
+    FastAPI would read and parse a body before any dependency runs, a stranger's too. This one
+    depends on `verify_user_access`, so nothing is read without a good token.
+    """
+
+    async def read_model(request: Request, _user_id: CurrentUser) -> Model:
+        content = parse_json(await read_body(request))
+        try:
+            return model.model_validate(content)
+        except ValidationError as error:
+            faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
+            raise RequestValidationError(faults) from None
+
+    return read_model
+
+
+async def read_body(request: Request) -> bytes:
+    """The bytes of the body. Raises 415 for another media type than JSON, and 413 for more than
+    `MAX_BODY_BYTES`, on the declared length or on the first byte too many.
+    """
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    if message.get_content_type() != "application/json":
+        raise HTTPException(
+            status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"
+        )
+    too_large = HTTPException(
+        status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes"
+    )
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise too_large
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise too_large
+    return bytes(body)
+
+
+def parse_json(body: bytes) -> object:
+    """Parses JSON (RFC 8259) that Python and Postgres can hold. Raises `RequestValidationError`.
+
+    pydantic-core's parser refuses what isn't UTF-8, lone surrogates, `NaN` and `Infinity`, and
+    absurd nesting.
+    """
+    try:
+        content: object = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        fault: dict[str, str] | None = {"msg": f"Invalid JSON: {error}", "type": "json_invalid"}
+    else:
+        fault = find_long_number(body) or find_unstorable(content)
+    if fault is not None:
+        raise RequestValidationError([{"loc": ("body",), **fault}])
+    return content
+
+
+def find_long_number(body: bytes) -> dict[str, str] | None:
+    """What is wrong with a body that spells out a number in a thousand digits or more."""
+    if LONG_NUMBER.search(STRING.sub(b"", body)):
+        return {"msg": "A number has too many digits", "type": "finite_number"}
+    return None
+
+
+def find_unstorable(value: object) -> dict[str, str] | None:
+    """What is wrong with a value that has a NUL character, in a key too, or a number beyond a
+    float (`1e999`), wherever in it they stand.
+    """
+    if isinstance(value, str) and "\0" in value:
+        return {"msg": "Text can't contain a NUL character", "type": "nul_character"}
+    if isinstance(value, float) and not isfinite(value):
+        return {"msg": "A number is too large", "type": "finite_number"}
+    if isinstance(value, dict):
+        parts: Iterable[object] = chain(value.keys(), value.values())
+    else:
+        parts = value if isinstance(value, list) else ()
+    return next(filter(None, map(find_unstorable, parts)), None)
+
+
+TaskCreateBody = Annotated[TaskCreate, Depends(body_of(TaskCreate))]
+TaskUpdateBody = Annotated[TaskUpdate, Depends(body_of(TaskUpdate))]

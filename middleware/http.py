@@ -1,0 +1,102 @@
+# [Task]: T066, T067, T068, T069, T072 [From]: specs/api/rest-endpoints.md
+"""HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
+
+import logging
+
+from starlette import status
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from errors import allowed_methods, answer
+
+logger = logging.getLogger(__name__)
+
+
+def is_task_path(scope: Scope) -> bool:
+    """Whether the path is the tasks', behind a proxy's prefix (`--root-path`) or not."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", "")).startswith("/api/")
+
+
+class Manners:
+    """Serves HEAD as GET without the body, names the methods on OPTIONS, and takes a task path
+    with a trailing slash for the same path without.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        path, method = scope["path"], scope["method"]
+        if is_task_path(scope) and path.endswith("/"):
+            path = path[:-1]
+        if path.endswith("\n"):
+            # Starlette's patterns end in `$`, which stands before one line break at the end, too.
+            path += "\n"
+        scope = {**scope, "path": path}
+        if method == "HEAD":
+            scope["method"] = "GET"
+        allowed = allowed_methods(scope) if method == "OPTIONS" else []
+
+        async def send_politely(message: Message) -> None:
+            if message["type"] == "http.response.start" and allowed:
+                MutableHeaders(scope=message)["Allow"] = ", ".join(allowed)
+            if message["type"] == "http.response.body" and method == "HEAD":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app(scope, receive, send_politely)
+
+
+class Cors(CORSMiddleware):
+    """Starlette's, but a preflight that is refused gets a 204 without the header that would allow
+    it, as any other OPTIONS; Starlette answers 400 in plain text.
+    """
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        response = super().preflight_response(request_headers)
+        if response.status_code == status.HTTP_200_OK:
+            return response
+        headers = {k: v for k, v in response.headers.items() if not k.startswith("content-")}
+        return Response(status_code=status.HTTP_204_NO_CONTENT, headers=headers)
+
+
+class CatchUnforeseen:
+    """Answers 500 to what no handler knows. It stands inside of CORS: Starlette's own 500 is sent
+    outside of it, so that a browser sees only a CORS error, and costs the client its connection.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        has_started = False
+
+        async def note_start(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, note_start)
+        except ClientDisconnect:
+            # Nobody is there to read it, but the server wants every request answered.
+            response = answer(status.HTTP_400_BAD_REQUEST, "The client went away")
+            await response(scope, receive, send)
+        except Exception:
+            if has_started:
+                raise
+            logger.exception("Unforeseen error")
+            response = answer(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
+            await response(scope, receive, send)

@@ -1,0 +1,65 @@
+# [Task]: T070, T071, T074 [From]: specs/api/rest-endpoints.md
+"""What every request and every answer gets: an id, security headers and a line in the log."""
+
+import logging
+import re
+import time
+from typing import Final
+from urllib.parse import quote
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from logs import request_id
+from middleware.http import is_task_path
+
+logger = logging.getLogger(__name__)
+
+ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+NOTEWORTHY: Final = frozenset({401, 403, 404})
+
+
+class RequestContext:
+    """The outermost middleware: what it adds is on preflights and errors too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        inbound = Headers(scope=scope).get("x-request-id", "")
+        current = inbound if ACCEPTED_ID.fullmatch(inbound) else uuid4().hex
+        status = 500
+        started = time.perf_counter()
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = current
+                headers["X-Content-Type-Options"] = "nosniff"
+                if is_task_path(scope):
+                    headers["Cache-Control"] = "private, no-cache"
+            await send(message)
+
+        reset = request_id.set(current)
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            milliseconds = (time.perf_counter() - started) * 1000
+            level = logging.WARNING if status in NOTEWORTHY else logging.INFO
+            # Quoted, since a path may hold line breaks; without the query, which may hold secrets.
+            logger.log(
+                level,
+                "%s %s %d %.1f ms",
+                scope["method"],
+                quote(scope["path"]),
+                status,
+                milliseconds,
+            )
+            request_id.reset(reset)

@@ -1,0 +1,162 @@
+# [Task]: T001, T002, T003, T004, T005, T006, T013 [From]: specs/features/task-crud.md
+"""The six task endpoints. Each is one SQL statement, and each statement carries its owner."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, HTTPException, Path, Query, Request, Response, status
+from sqlalchemy import Row
+
+import statements
+from db import SingleStatementDep
+from middleware.access import CurrentUser
+from middleware.body import TaskCreateBody, TaskUpdateBody
+from openapi import json_body
+from schemas import (
+    Completed,
+    InvalidRequest,
+    Limit,
+    Offset,
+    Problem,
+    TaskCreate,
+    TaskId,
+    TaskPublic,
+    TaskUpdate,
+)
+
+TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
+
+TEXT_HEADER: dict[str, Any] = {"schema": {"type": "string"}}
+
+NOT_FOUND: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "No such task of this user"}
+}
+BAD_BODY: dict[int | str, dict[str, Any]] = {
+    413: {"model": Problem, "description": "The body is over 64 KiB"},
+    415: {"model": Problem, "description": "The body is not `application/json`"},
+}
+
+router = APIRouter(
+    prefix="/api/{user_id}/tasks",
+    tags=["tasks"],
+    responses={
+        401: {
+            "model": Problem,
+            "description": "No good token",
+            "headers": {"WWW-Authenticate": TEXT_HEADER},
+        },
+        403: {"model": Problem, "description": "A good token, but another user's"},
+        422: {"model": InvalidRequest, "description": "Wrong in form"},
+        500: {"model": Problem, "description": "Unforeseen"},
+        503: {
+            "model": Problem,
+            "description": "The database or the key server is away",
+            "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+        },
+    },
+)
+
+
+def found(row: Row[Any] | None) -> Row[Any]:
+    """The task, or 404: one answer for a task that isn't there and for another user's."""
+    if row is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "Task not found")
+    return row
+
+
+@router.get("", response_model=list[TaskPublic])
+async def list_tasks(
+    user_id: CurrentUser,
+    db: SingleStatementDep,
+    limit: Annotated[Limit, Query(description="How many tasks at most.")] = 100,
+    offset: Annotated[Offset, Query(description="How many tasks to pass over.")] = 0,
+    skip: Annotated[Offset, Query(description="Another name for `offset`.")] = 0,
+    completed: Annotated[Completed, Query(description="Only these, or only those.")] = None,
+) -> Sequence[Row[Any]]:
+    """The user's tasks, oldest first."""
+    page = {"owner": user_id, "limit": limit, "offset": offset or skip}
+    if completed is None:
+        return await db.rows(statements.LIST_TASKS, **page)
+    return await db.rows(statements.LIST_TASKS_BY_COMPLETED, **page, is_completed=completed)
+
+
+@router.post(
+    "",
+    status_code=status.HTTP_201_CREATED,
+    response_model=TaskPublic,
+    responses=BAD_BODY | {201: {"headers": {"Location": TEXT_HEADER}}},
+    openapi_extra=json_body(TaskCreate),
+)
+async def create_task(
+    user_id: CurrentUser,
+    body: TaskCreateBody,
+    db: SingleStatementDep,
+    request: Request,
+    response: Response,
+) -> Row[Any]:
+    """A new task of the user, not completed. `Location` names it."""
+    task = found(
+        await db.row(
+            statements.CREATE_TASK,
+            owner=user_id,
+            new_title=body.title,
+            new_description=body.description,
+            now=datetime.now(UTC),
+        )
+    )
+    response.headers["Location"] = f"{quote(request.scope['path'])}/{task.id}"
+    return task
+
+
+@router.get("/{task_id}", response_model=TaskPublic, responses=NOT_FOUND)
+async def get_task(user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatementDep) -> Row[Any]:
+    """One task of the user."""
+    return found(await db.row(statements.GET_TASK, owner=user_id, task_id=task_id))
+
+
+@router.put(
+    "/{task_id}",
+    response_model=TaskPublic,
+    responses=NOT_FOUND | BAD_BODY,
+    openapi_extra=json_body(TaskUpdate),
+)
+async def update_task(
+    user_id: CurrentUser, task_id: TaskIdPath, body: TaskUpdateBody, db: SingleStatementDep
+) -> Row[Any]:
+    """Changes the fields that are sent; what is absent stays."""
+    changes = body.model_dump(exclude_unset=True)
+    if not changes:
+        return found(await db.row(statements.GET_TASK, owner=user_id, task_id=task_id))
+    return found(
+        await db.row(
+            statements.UPDATE_TASK,
+            owner=user_id,
+            task_id=task_id,
+            new_title=changes.get("title"),
+            sets_description="description" in changes,
+            new_description=changes.get("description"),
+            new_completed=changes.get("completed"),
+            now=datetime.now(UTC),
+        )
+    )
+
+
+@router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
+async def delete_task(
+    user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatementDep
+) -> Response:
+    """Deletes one task of the user."""
+    found(await db.row(statements.DELETE_TASK, owner=user_id, task_id=task_id))
+    return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+@router.patch("/{task_id}/complete", response_model=TaskPublic, responses=NOT_FOUND)
+async def toggle_task(
+    user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatementDep
+) -> Row[Any]:
+    """Flips `completed`. Takes no body."""
+    return found(
+        await db.row(statements.TOGGLE_TASK, owner=user_id, task_id=task_id, now=datetime.now(UTC))
+    )

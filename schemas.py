@@ -1,0 +1,129 @@
+# [Task]: T007, T008, T009, T010, T012 [From]: specs/features/task-crud.md
+"""What goes in and out of the API. Output has no defaults, so that a generated TypeScript type
+has no optional fields.
+"""
+
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+from models import DESCRIPTION_LENGTH, TITLE_LENGTH
+
+# Postgres's bigint, which ids are and offsets are taken as.
+BIGGEST_INTEGER: Final = 2**63 - 1
+
+
+def trim(value: object) -> object:
+    return value.strip() if isinstance(value, str) else value
+
+
+def only_digits(value: object) -> object:
+    """Refuses what pydantic's lax `int` takes besides digits: signs, blanks, underscores."""
+    if isinstance(value, str) and not (value.isascii() and value.isdigit()):
+        raise PydanticCustomError("int_parsing", "Input should be plain decimal digits")
+    return value
+
+
+def true_or_false(value: object) -> object:
+    """Refuses what pydantic's lax `bool` takes besides these two: 1, yes, on, T."""
+    if value in {"true", "false"}:
+        return value == "true"
+    raise PydanticCustomError("bool_parsing", "Input should be true or false")
+
+
+# The patterns are for clients: here `middleware/body.py` refuses NUL, which Postgres can't store,
+# and `trim` with a least length refuses what is only white space.
+Title = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=TITLE_LENGTH),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]*$"}, examples=["Buy milk"]),
+    BeforeValidator(trim),
+]
+Description = Annotated[
+    Annotated[
+        str,
+        StringConstraints(max_length=DESCRIPTION_LENGTH),
+        Field(json_schema_extra={"pattern": r"^[^\x00]*$"}),
+    ]
+    | None,
+    Field(examples=["Two litres"]),
+]
+TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
+Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
+Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
+Completed = Annotated[
+    # A query has no null; None stands for «not there».
+    bool | None,
+    WithJsonSchema({"type": "boolean"}),
+    BeforeValidator(true_or_false),
+]
+
+
+# The defaults below come from factories, which keeps them out of the OpenAPI document: a generator
+# of TypeScript takes a field with a default for one that is always there.
+
+
+class TaskCreate(BaseModel):
+    """A new task."""
+
+    title: Title
+    description: Description = Field(default_factory=lambda: None)
+
+
+class TaskUpdate(BaseModel):
+    """Any of a task's fields; what is absent stays, and only `description` can be null."""
+
+    # What was sent is told by `model_fields_set`.
+    title: Title = Field(default_factory=str)
+    description: Description = Field(default_factory=lambda: None)
+    completed: StrictBool = Field(default_factory=bool)
+
+
+class TaskPublic(BaseModel):
+    """A task as it is answered, its times in UTC (RFC 3339)."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: int
+    user_id: str
+    title: str
+    description: str | None
+    completed: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Health(BaseModel):
+    status: Literal["healthy"]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready"]
+
+
+class Problem(BaseModel):
+    """Why a request was not served."""
+
+    detail: str
+
+
+class Fault(BaseModel):
+    """One thing that is wrong with a request: where (`loc`), what, and which kind of error."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class InvalidRequest(BaseModel):
+    detail: list[Fault]

@@ -1,0 +1,73 @@
+# [Task]: T001, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
+"""Fixtures. The service runs once a run and backend; each test brings users of its own."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from config import Settings
+from tests.databases import postgres_database, postgres_server
+from tests.service import Service, User, make_settings, running
+
+BACKENDS = ["sqlite", "postgresql"]
+MakeDatabase = Callable[[str], Awaitable[str]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment() -> Iterator[None]:
+    """No setting of the machine reaches a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [*Settings.model_fields, "cors_origins"]:
+            patch.delenv(name.upper(), raising=False)
+        # In a test, httpx is also the client; its lines are none of the service's.
+        logging.getLogger("httpx").setLevel(logging.WARNING)
+        yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server."""
+    with postgres_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def make_database(
+    postgres: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[MakeDatabase]:
+    """Makes an empty database of a backend and gives its URL."""
+    async with AsyncExitStack() as stack:
+
+        async def make(backend: str) -> str:
+            if backend == "sqlite":
+                return f"sqlite+aiosqlite:///{tmp_path_factory.mktemp('sqlite')}/todo.db"
+            return await stack.enter_async_context(postgres_database(postgres))
+
+        yield make
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+async def service(
+    request: pytest.FixtureRequest, make_database: MakeDatabase
+) -> AsyncIterator[Service]:
+    """The service on each backend."""
+    async with running(make_settings(database_url=await make_database(request.param))) as service:
+        yield service
+
+
+@pytest.fixture(params=BACKENDS)
+async def database_url(request: pytest.FixtureRequest, make_database: MakeDatabase) -> str:
+    """An empty database of each backend, for a test that needs its own."""
+    return await make_database(request.param)
+
+
+@pytest.fixture
+def alice(service: Service) -> User:
+    return service.user()
+
+
+@pytest.fixture
+def bob(service: Service) -> User:
+    return service.user()

@@ -1,0 +1,284 @@
+# [Task]: T062, T066, T067, T068, T069, T072 [From]: specs/api/rest-endpoints.md
+"""HTTP around the endpoints: methods, CORS, slashes, and errors of every kind."""
+
+import logging
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.responses import StreamingResponse
+
+from tests.service import Service, User, bearer, make_settings, make_token, running
+
+ORIGIN = "http://localhost:3000"
+EXPOSED = "Location, Retry-After, X-Request-ID, WWW-Authenticate"
+
+ALLOWED = [
+    ("/health", "GET, HEAD, OPTIONS"),
+    ("/ready", "GET, HEAD, OPTIONS"),
+    ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ("/api/somebody/tasks", "GET, POST, HEAD, OPTIONS"),
+    ("/api/somebody/tasks/1", "GET, PUT, DELETE, HEAD, OPTIONS"),
+    ("/api/somebody/tasks/x/", "GET, PUT, DELETE, HEAD, OPTIONS"),
+    ("/api/somebody/tasks/1/complete", "PATCH, OPTIONS"),
+]
+
+
+@pytest.mark.requirement("T062")
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
+async def test_an_unknown_path(service: Service, path: str, method: str) -> None:
+    response = await service.client.request(method, path)
+
+    assert response.status_code == 404
+    assert response.json() == {"detail": "Not Found"}
+
+
+@pytest.mark.requirement("T062")
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/docs", "/api/somebody/tasks"])
+async def test_a_line_break_at_the_end_is_another_path(service: Service, path: str) -> None:
+    user = service.user("somebody")
+
+    for end in ("%0A", "%0A%0A", "%0A/"):
+        assert (await service.client.get(path + end)).status_code == 404
+    response = await user.request("POST", "/api/somebody/tasks%0A", json={"title": "x"})
+    assert response.status_code == 404
+    assert (await user.get("/1%0A")).status_code == 422
+    assert (await user.request("PATCH", "/1/complete%0A")).status_code == 404
+
+
+@pytest.mark.requirement("T068", "T071")
+async def test_behind_a_proxys_prefix(service: Service) -> None:
+    user = service.user()
+    transport = httpx.ASGITransport(service.app, root_path="/v1")
+    async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
+        headers = bearer(make_token(user.id))
+        path = f"/v1{user.tasks_path}/"
+        created = await client.post(path, headers=headers, json={"title": "x"})
+
+        assert created.headers["Cache-Control"] == "private, no-cache"
+        assert created.headers["Location"] == f"/v1{user.tasks_path}/{created.json()['id']}"
+        again = await client.get(created.headers["Location"], headers=headers)
+        assert again.json() == created.json()
+
+
+@pytest.mark.requirement("T066")
+@pytest.mark.parametrize(("path", "allow"), ALLOWED)
+async def test_a_wrong_method_names_all_right_ones(service: Service, path: str, allow: str) -> None:
+    for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - set(allow.split(", ")):
+        response = await service.client.request(method, path)
+        assert response.status_code == 405
+        assert response.json() == {"detail": "Method Not Allowed"}
+        assert response.headers["Allow"] == allow
+
+
+@pytest.mark.requirement("T066")
+@pytest.mark.parametrize(("path", "allow"), ALLOWED)
+async def test_options_names_the_methods(service: Service, path: str, allow: str) -> None:
+    response = await service.client.options(path)
+
+    assert response.status_code == 204
+    assert response.headers["Allow"] == allow
+    assert response.content == b""
+
+
+@pytest.mark.requirement("T067")
+@pytest.mark.parametrize("path", ["", "/{id}", "/x", "/4611686018427387904", "?limit=0"])
+async def test_head_is_get_without_the_body(alice: User, path: str) -> None:
+    task = await alice.new_task()
+    path = path.format(id=task["id"])
+
+    head, get = [await alice.request(method, path) for method in ("HEAD", "GET")]
+
+    assert head.status_code == get.status_code
+    assert head.content == b""
+    changing = {"x-request-id"}
+    assert {k: v for k, v in head.headers.items() if k not in changing} == {
+        k: v for k, v in get.headers.items() if k not in changing
+    }
+
+
+@pytest.mark.requirement("T067")
+async def test_head_is_refused_where_get_is(service: Service) -> None:
+    response = await service.client.head("/api/somebody/tasks/1/complete")
+
+    assert response.status_code == 405
+    assert response.headers["Allow"] == "PATCH, OPTIONS"
+
+
+@pytest.mark.requirement("T068")
+async def test_a_trailing_slash_changes_nothing(alice: User) -> None:
+    created = await alice.request("POST", "/", json={"title": "x"})
+    task = created.json()
+    path = f"/{task['id']}"
+
+    assert created.status_code == 201
+    assert created.headers["Location"] == f"{alice.tasks_path}{path}"
+    assert (await alice.get("/")).json() == [task]
+    assert (await alice.get("/?limit=1")).json() == [task]
+    assert (await alice.get(path + "/")).json() == task
+    assert (await alice.request("PUT", path + "/", json={})).json() == task
+    assert (await alice.request("PATCH", path + "/complete/")).json()["completed"] is True
+    assert (await alice.get(path + "//")).status_code == 404
+    assert (await alice.request("DELETE", path + "/")).status_code == 204
+
+
+@pytest.mark.requirement("T069")
+async def test_a_preflight_of_an_allowed_origin(service: Service) -> None:
+    response = await service.client.options(
+        "/api/somebody/tasks/1",
+        headers={
+            "Origin": ORIGIN,
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": "authorization,content-type,x-anything",
+        },
+    )
+
+    assert response.status_code in {200, 204}
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert "PUT" in response.headers["Access-Control-Allow-Methods"].split(", ")
+    assert "authorization" in response.headers["Access-Control-Allow-Headers"]
+    assert response.headers["Allow"] == "GET, PUT, DELETE, HEAD, OPTIONS"
+    assert response.headers["X-Request-ID"]
+
+
+@pytest.mark.requirement("T069")
+@pytest.mark.parametrize(("method", "allowed"), [("HEAD", True), ("GET", True), ("BREW", False)])
+async def test_a_preflight_of_any_method(
+    service: Service,
+    method: str,
+    allowed: bool,  # noqa: FBT001 - a case
+) -> None:
+    response = await service.client.options(
+        "/health", headers={"Origin": ORIGIN, "Access-Control-Request-Method": method}
+    )
+
+    assert response.status_code in {200, 204}
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert (method in response.headers["Access-Control-Allow-Methods"].split(", ")) is allowed
+
+
+@pytest.mark.requirement("T069")
+@pytest.mark.parametrize(
+    "origin",
+    ["https://evil.example", "null", ORIGIN + "/", ORIGIN + ".evil.example", "http://localhost"],
+)
+async def test_another_origin_is_not_allowed(service: Service, origin: str) -> None:
+    preflight = await service.client.options(
+        "/api/somebody/tasks",
+        headers={"Origin": origin, "Access-Control-Request-Method": "POST"},
+    )
+    simple = await service.client.get("/health", headers={"Origin": origin})
+
+    assert preflight.status_code == 204
+    assert preflight.headers["Allow"] == "GET, POST, HEAD, OPTIONS"
+    for response in (preflight, simple):
+        assert "Access-Control-Allow-Origin" not in response.headers
+        assert "Origin" in response.headers["Vary"]
+
+
+@pytest.mark.requirement("T069")
+async def test_the_allowed_origins_are_the_set_ones(database_url: str) -> None:
+    origins = ["https://a.example", "https://b.example"]
+    async with running(make_settings(database_url=database_url, allowed_origins=origins)) as other:
+        for origin in origins:
+            response = await other.client.get("/health", headers={"Origin": origin})
+            assert response.headers["Access-Control-Allow-Origin"] == origin
+        response = await other.client.get("/health", headers={"Origin": ORIGIN})
+        assert "Access-Control-Allow-Origin" not in response.headers
+
+
+def fail_in_every_way(service: Service) -> None:
+    @service.app.get("/unforeseen")
+    async def unforeseen() -> None:
+        raise ValueError("secret detail")
+
+    @service.app.get("/gone")
+    async def gone() -> None:
+        raise ClientDisconnect
+
+
+@pytest.mark.requirement("T069", "T070", "T071")
+async def test_every_answer_has_the_headers(database_url: str) -> None:
+    async with running(make_settings(database_url=database_url)) as service:
+        fail_in_every_way(service)
+        user = service.user()
+        task = await user.new_task()
+        json, origin = {"Content-Type": "application/json"}, {"Origin": ORIGIN}
+        requests = [
+            ("GET", "", 200, {}),
+            ("POST", "", 422, json),
+            ("POST", "", 415, {}),
+            ("POST", "", 413, json | {"Content-Length": "70000"}),
+            ("DELETE", "", 405, {}),
+            ("OPTIONS", "", 204, {}),
+            ("OPTIONS", "", 200, {"Access-Control-Request-Method": "POST"}),
+            ("GET", "/x", 422, {}),
+            ("GET", "/999999", 404, {}),
+            ("GET", "", 401, {"Authorization": ""}),
+            ("GET", "/api/somebody/tasks", 403, {}),
+            ("DELETE", f"/{task['id']}", 204, {}),
+        ]
+        for method, path, status, headers in requests:
+            response = await user.request(method, path, headers=origin | headers)
+            assert response.status_code == status
+            assert response.headers["Cache-Control"] == "private, no-cache"
+            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert len(response.headers["X-Request-ID"]) == 32
+            if "Access-Control-Request-Method" not in headers:
+                assert response.headers["Access-Control-Expose-Headers"] == EXPOSED
+
+        for path, status in [("/health", 200), ("/unforeseen", 500), ("/nothing", 404)]:
+            response = await service.client.get(path, headers=origin)
+            assert response.status_code == status
+            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+            assert response.headers["X-Content-Type-Options"] == "nosniff"
+            assert len(response.headers["X-Request-ID"]) == 32
+            assert "Cache-Control" not in response.headers
+
+
+@pytest.mark.requirement("T072")
+async def test_the_unforeseen_is_500_and_logged_with_its_traceback(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(make_settings(database_url=database_url)) as service:
+        fail_in_every_way(service)
+
+        response = await service.client.get("/unforeseen", headers={"X-Request-ID": "find-me"})
+
+    assert response.status_code == 500
+    assert response.json() == {"detail": "Internal server error"}
+    assert response.headers["X-Request-ID"] == "find-me"
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert "secret detail" in caplog.text
+
+
+@pytest.mark.requirement("T072")
+async def test_a_client_that_went_away_is_no_error_of_ours(
+    database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(make_settings(database_url=database_url)) as service:
+        fail_in_every_way(service)
+
+        assert (await service.client.get("/gone")).status_code == 400
+
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+@pytest.mark.requirement("T072")
+async def test_what_fails_after_the_answer_began_is_left_to_the_server(database_url: str) -> None:
+    async def broken_off() -> AsyncIterator[str]:
+        yield "half"
+        raise ZeroDivisionError
+
+    async with running(make_settings(database_url=database_url)) as service:
+        service.app.add_route("/half", lambda _: StreamingResponse(broken_off()))
+
+        with pytest.raises(ZeroDivisionError):
+            await service.client.get("/half")

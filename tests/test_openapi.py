@@ -1,0 +1,146 @@
+# [Task]: T075, T076 [From]: specs/api/rest-endpoints.md
+"""The OpenAPI document, as a generator of TypeScript reads it."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from main import create_app
+from tests.service import Service, make_settings
+
+DOCUMENT = create_app(make_settings()).openapi()
+SCHEMAS = DOCUMENT["components"]["schemas"]
+OPERATIONS = {
+    (method, path): operation
+    for path, item in DOCUMENT["paths"].items()
+    for method, operation in item.items()
+}
+ERRORS = {"401", "403", "422", "500", "503"}
+
+
+def schema_names(part: Any) -> set[str]:
+    """Every schema that a part refers to."""
+    if isinstance(part, dict):
+        named = {part["$ref"].rpartition("/")[2]} if "$ref" in part else set()
+        return named.union(*map(schema_names, part.values()))
+    if isinstance(part, list):
+        return set().union(*map(schema_names, part))
+    return set()
+
+
+@pytest.mark.requirement("T075")
+def test_operation_ids_are_short_and_free_of_the_path() -> None:
+    assert {key: operation["operationId"] for key, operation in OPERATIONS.items()} == {
+        ("get", "/health"): "get_health",
+        ("get", "/ready"): "get_readiness",
+        ("get", "/api/{user_id}/tasks"): "list_tasks",
+        ("post", "/api/{user_id}/tasks"): "create_task",
+        ("get", "/api/{user_id}/tasks/{task_id}"): "get_task",
+        ("put", "/api/{user_id}/tasks/{task_id}"): "update_task",
+        ("delete", "/api/{user_id}/tasks/{task_id}"): "delete_task",
+        ("patch", "/api/{user_id}/tasks/{task_id}/complete"): "toggle_task",
+    }
+
+
+@pytest.mark.requirement("T076")
+@pytest.mark.parametrize(
+    ("operation_id", "statuses"),
+    [
+        ("list_tasks", {"200"} | ERRORS),
+        ("create_task", {"201", "413", "415"} | ERRORS),
+        ("get_task", {"200", "404"} | ERRORS),
+        ("update_task", {"200", "404", "413", "415"} | ERRORS),
+        ("delete_task", {"204", "404"} | ERRORS),
+        ("toggle_task", {"200", "404"} | ERRORS),
+        ("get_health", {"200"}),
+        ("get_readiness", {"200", "503"}),
+    ],
+)
+def test_every_status_has_its_real_shape(operation_id: str, statuses: set[str]) -> None:
+    (operation,) = [o for o in OPERATIONS.values() if o["operationId"] == operation_id]
+    responses = operation["responses"]
+
+    assert set(responses) == statuses
+    for status in statuses - {"200", "201", "204"}:
+        schema = responses[status]["content"]["application/json"]["schema"]
+        expected = "InvalidRequest" if status == "422" else "Problem"
+        assert schema == {"$ref": f"#/components/schemas/{expected}"}
+    assert "204" not in responses or "content" not in responses["204"]
+
+
+@pytest.mark.requirement("T076")
+def test_every_field_of_an_answer_is_required() -> None:
+    answers = schema_names([operation["responses"] for operation in OPERATIONS.values()])
+
+    assert answers == {"TaskPublic", "Problem", "InvalidRequest", "Health", "Readiness"}
+    for name in answers | {"Fault"}:
+        assert set(SCHEMAS[name]["required"]) == set(SCHEMAS[name]["properties"])
+
+
+@pytest.mark.requirement("T076")
+def test_every_schema_that_is_named_is_there_and_no_other() -> None:
+    assert schema_names(DOCUMENT) == set(SCHEMAS)
+
+
+@pytest.mark.requirement("T076")
+def test_bodies_are_named_and_say_what_is_required() -> None:
+    bodies = {
+        operation["operationId"]: schema_names(operation["requestBody"])
+        for operation in OPERATIONS.values()
+        if "requestBody" in operation
+    }
+
+    assert bodies == {"create_task": {"TaskCreate"}, "update_task": {"TaskUpdate"}}
+    assert SCHEMAS["TaskCreate"]["required"] == ["title"]
+    assert "required" not in SCHEMAS["TaskUpdate"]
+    for name in ("TaskCreate", "TaskUpdate"):
+        # What has a default, a generator of TypeScript takes for always sent.
+        assert all("default" not in field for field in SCHEMAS[name]["properties"].values())
+        title = SCHEMAS[name]["properties"]["title"]
+        assert (title["type"], title["minLength"], title["maxLength"]) == ("string", 1, 200)
+        assert title["examples"]
+
+
+@pytest.mark.requirement("T076")
+def test_parameters_have_their_types_and_bounds() -> None:
+    parameters = {
+        parameter["name"]: parameter["schema"]
+        for parameter in OPERATIONS["get", "/api/{user_id}/tasks"]["parameters"]
+    }
+
+    assert set(parameters) == {"user_id", "limit", "offset", "skip", "completed"}
+    limit = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
+    assert limit.items() <= parameters["limit"].items()
+    assert parameters["offset"]["minimum"] == parameters["skip"]["minimum"] == 0
+    assert parameters["completed"]["type"] == "boolean"
+    (task_id,) = [
+        parameter["schema"]
+        for parameter in OPERATIONS["get", "/api/{user_id}/tasks/{task_id}"]["parameters"]
+        if parameter["name"] == "task_id"
+    ]
+    assert (task_id["type"], task_id["minimum"], task_id["maximum"]) == ("integer", 1, 2**63 - 1)
+
+
+@pytest.mark.requirement("T076")
+def test_task_routes_ask_for_a_bearer_token() -> None:
+    scheme = DOCUMENT["components"]["securitySchemes"]["BearerAuth"]
+
+    assert (scheme["type"], scheme["scheme"], scheme["bearerFormat"]) == ("http", "bearer", "JWT")
+    for (_, path), operation in OPERATIONS.items():
+        asks = operation.get("security")
+        assert asks == ([{"BearerAuth": []}] if path.startswith("/api/") else None)
+
+
+@pytest.mark.requirement("T076")
+async def test_the_document_and_its_page_are_served(service: Service) -> None:
+    assert (await service.client.get("/openapi.json")).json() == DOCUMENT
+    assert (await service.client.get("/docs")).status_code == 200
+
+
+@pytest.mark.requirement("T076")
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())
+
+    assert DOCUMENT["info"]["version"] == project["project"]["version"]
