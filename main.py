@@ -1,0 +1,110 @@
+# [Task]: T052, T069, T078 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
+"""Wires the service: `uvicorn main:app`."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from config import ConfigurationError, Settings, load_settings
+from db import Database
+from development import development_secret, print_demo
+from errors import ERROR_HANDLERS, METHODS
+from jwks import KeySet
+from logs import configure_logging
+from middleware.http import CatchUnforeseen, Cors, Manners
+from middleware.request_context import RequestContext
+from middleware.startup import PlainStartupErrors
+from migrations import upgrade_schema
+from openapi import DocumentedAPI, operation_id
+from routes import health, tasks
+from tokens import TokenVerifier
+
+EXPOSED_HEADERS = ("Location", "Retry-After", "X-Request-ID", "WWW-Authenticate")
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Owns what lives as long as the service: the engine, the key client, the token verifier."""
+    settings: Settings = app.state.settings
+    async with AsyncExitStack() as stack:
+        database = Database(settings)
+        stack.push_async_callback(database.close)
+        await database.wait_until_reachable()
+        if settings.db_migrate_on_start:
+            await upgrade_schema(settings)
+
+        keys = None
+        if settings.published_keys_url is not None:
+            client = await stack.enter_async_context(httpx.AsyncClient())
+            keys = KeySet(settings.published_keys_url, client)
+            stack.callback(keys.close)
+
+        secret = None
+        if settings.better_auth_secret is not None:
+            secret = settings.better_auth_secret.get_secret_value()
+        elif settings.is_keyless:
+            secret = development_secret()
+            demo = asyncio.create_task(print_demo(secret, settings.jwt_algorithm))
+            stack.callback(demo.cancel)
+
+        app.state.database = database
+        app.state.token_verifier = TokenVerifier(
+            secret=secret,
+            algorithm=settings.jwt_algorithm,
+            keys=keys,
+            origin=settings.better_auth_origin,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+        )
+        yield
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service with these settings. Connects to nothing before its lifespan begins."""
+    app = DocumentedAPI(
+        title="Todo API",
+        summary="A multi-user todo list for a frontend with Better Auth.",
+        version="0.1.0",
+        lifespan=lifespan,
+        generate_unique_id_function=operation_id,
+        # A trailing slash is served (`Manners`), not redirected.
+        redirect_slashes=False,
+        exception_handlers=ERROR_HANDLERS,
+        # A request passes these from the first to the last, its answer the other way.
+        middleware=[
+            Middleware(PlainStartupErrors),
+            Middleware(RequestContext),
+            Middleware(Manners),
+            Middleware(
+                Cors,
+                allow_origins=settings.allowed_origins,
+                allow_methods=(*METHODS, "HEAD"),
+                allow_headers=["*"],
+                allow_credentials=True,
+                expose_headers=EXPOSED_HEADERS,
+            ),
+            Middleware(CatchUnforeseen),
+        ],
+    )
+    app.state.settings = settings
+    app.include_router(health.router)
+    app.include_router(tasks.router)
+    return app
+
+
+def __getattr__(name: str) -> FastAPI:
+    """Makes `app` when a server asks for it: importing this module alone reads no settings."""
+    if name != "app":
+        raise AttributeError(name)
+    try:
+        settings = load_settings()
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    configure_logging(settings.log_level, sql=settings.debug)
+    globals()["app"] = application = create_app(settings)
+    return application

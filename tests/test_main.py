@@ -1,0 +1,237 @@
+# [Task]: T030, T052 [From]: specs/features/authentication.md, specs/database/schema.md
+"""The service as a newcomer runs it: `uvicorn main:app`, in a process of its own."""
+
+import asyncio
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+import main
+from tests.service import SECRET
+
+ROOT = Path(__file__).parent.parent
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - [\w.]+ - [A-Z]+ - .+")
+
+
+# No setting, but what finds programs and measures coverage.
+INHERITED = {
+    name: value for name, value in os.environ.items() if name == "PATH" or "COVERAGE" in name
+}
+
+
+class Server:
+    """A running uvicorn, what it printed so far, and where it listens."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.output = ""
+
+    async def wait_for(self, pattern: str) -> re.Match[str]:
+        assert self.process.stdout is not None
+        while not (found := re.search(pattern, self.output)):
+            line = await self.process.stdout.readline()
+            if not line:
+                pytest.fail(f"it ended, and never printed {pattern}:\n{self.output}")
+            self.output += line.decode()
+        return found
+
+    async def url(self) -> str:
+        return (await self.wait_for(r"running on (http://[\d.:]+)"))[1]
+
+    async def end(self) -> int:
+        rest, _ = await self.process.communicate()
+        self.output += rest.decode()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def uvicorn(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Server]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--app-dir", str(ROOT), "--port", "0"),
+        *arguments,
+        cwd=folder,
+        env=INHERITED | {"PYTHONUNBUFFERED": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield Server(process)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+
+
+async def run_curl(line: str) -> str:
+    process = await asyncio.create_subprocess_shell(
+        f"{line} --silent --show-error --fail", stdout=subprocess.PIPE
+    )
+    return (await process.communicate())[0].decode()
+
+
+@pytest.mark.requirement("T030")
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param((), id="plain"),
+        pytest.param(("--host", "0.0.0.0"), id="all-interfaces"),
+        pytest.param(("--workers", "2"), id="workers"),
+        pytest.param(("--reload",), id="reload"),
+    ],
+)
+async def test_a_newcomer_pastes_a_line_and_has_a_task(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    async with uvicorn(tmp_path, *arguments) as server:
+        line = (await server.wait_for(r"\n(curl .+)\n"))[1]
+        assert '"title":"Try the API"' in await run_curl(line)
+        secret_file = tmp_path / ".dev-secret"
+        assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
+        assert secret_file.read_text() not in server.output
+        assert "--workers" in arguments or server.output.count(" - WARNING - ") == 1
+
+    # The secret is kept: the token is as good after a new start.
+    async with uvicorn(tmp_path) as server:
+        token = next(word for word in shlex.split(line) if word.startswith("Authorization"))
+        url = await server.url()
+        async with httpx.AsyncClient(base_url=url) as client:
+            name, value = token.split(": ")
+            answer = await client.get("/api/demo/tasks", headers={name: value})
+        assert [task["title"] for task in answer.json()] == ["Try the API"]
+
+
+@pytest.mark.requirement("T030")
+async def test_with_a_secret_there_is_no_demo(tmp_path: Path) -> None:
+    async with uvicorn(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
+        await server.url()
+
+    assert not (tmp_path / ".dev-secret").exists()
+    assert (tmp_path / "todo.db").exists()
+    assert "curl" not in server.output
+    assert SECRET not in server.output
+
+
+@pytest.mark.requirement("T030")
+@pytest.mark.parametrize("content", ["", "too short", "\xff"])
+async def test_a_damaged_development_secret_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / ".dev-secret").write_text(content, encoding="latin-1")
+
+    async with uvicorn(tmp_path) as server:
+        assert await server.end() != 0
+
+    assert ".dev-secret" in server.output
+    assert "Traceback" not in server.output
+
+
+@pytest.mark.requirement("T073")
+async def test_every_line_is_in_the_one_format(tmp_path: Path) -> None:
+    async with uvicorn(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
+        async with httpx.AsyncClient(base_url=await server.url()) as client:
+            assert (await client.get("/health")).status_code == 200
+        server.process.terminate()
+        await server.end()
+
+    lines = server.output.splitlines()
+    assert all(LINE.fullmatch(line) for line in lines), server.output
+    assert len([line for line in lines if "GET /health 200" in line]) == 1
+
+
+@pytest.mark.requirement("T073")
+async def test_debug_logs_each_statement_once(tmp_path: Path) -> None:
+    async with uvicorn(tmp_path, BETTER_AUTH_SECRET=SECRET, DEBUG="true") as server:
+        async with httpx.AsyncClient(base_url=await server.url()) as client:
+            await client.get("/ready", headers={"X-Request-ID": "mine"})
+        server.process.terminate()
+        await server.end()
+
+    logged = [line for line in server.output.splitlines() if "[mine] SELECT 1" in line]
+    assert len(logged) == 1
+    assert LINE.fullmatch(logged[0])
+
+
+@pytest.mark.requirement("T062")
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_a_websocket_handshake_is_answered_as_plain_http(tmp_path: Path, http: str) -> None:
+    handshake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    async with (
+        uvicorn(tmp_path, "--http", http, BETTER_AUTH_SECRET=SECRET) as server,
+        httpx.AsyncClient(base_url=await server.url(), headers=handshake) as client,
+    ):
+        health = await client.get("/health")
+        stranger = await client.get("/api/somebody/tasks")
+
+    assert health.json() == {"status": "healthy"}
+    assert (stranger.status_code, stranger.json()) == (401, {"detail": "Not authenticated"})
+
+
+@pytest.mark.requirement("T029", "T078")
+async def test_a_refusal_is_plain_and_not_a_success(tmp_path: Path) -> None:
+    environment = {
+        "DATABASE_URL": "postgresql://user:hunter2@host/todo?surprise=1",
+        "BETTER_AUTH_SECRET": "hunter2",
+        "ALLOWED_ORIGINS": "hunter2",
+    }
+    async with uvicorn(tmp_path, **environment) as server:
+        assert await server.end() != 0
+
+    lines = server.output.splitlines()
+    assert lines[0] == "The service can't start."
+    assert [line.split()[0] for line in lines[1:]] == [
+        *("DATABASE_URL", "ALLOWED_ORIGINS", "BETTER_AUTH_SECRET")
+    ]
+    assert "hunter2" not in server.output
+
+
+@pytest.mark.requirement("T052", "T078")
+async def test_a_database_that_cannot_serve_ends_the_start_plainly(
+    tmp_path: Path, make_database: Callable[[str], Awaitable[str]]
+) -> None:
+    url = (await make_database("postgresql")).replace("todo_test", "no_such")
+    async with uvicorn(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
+        assert await server.end() != 0
+
+    assert "The service can't start: the database of DATABASE_URL can't be used" in server.output
+    assert "Traceback" not in server.output
+
+
+@pytest.mark.requirement("T067")
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_head_keeps_a_connection_in_order(tmp_path: Path, http: str) -> None:
+    async with uvicorn(tmp_path, "--http", http, BETTER_AUTH_SECRET=SECRET) as server:
+        port = (await server.url()).rpartition(":")[2]
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = (await reader.read()).decode()
+        writer.close()
+
+    heads = answer.split("HTTP/1.1 200 OK")[1:]
+    assert [head.partition("\r\n\r\n")[2] for head in heads] == ["", "", '{"status":"healthy"}']
+    assert all("content-length: 20" in head for head in heads)
+
+
+@pytest.mark.requirement("T078")
+def test_importing_the_module_reads_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "nonsense")
+
+    with pytest.raises(AttributeError, match="application"):
+        _ = main.application
+    with pytest.raises(SystemExit, match="DATABASE_URL is not a database URL"):
+        _ = main.app
