@@ -27,6 +27,7 @@ class Proxy:
         self.passes.set()
         # While not set, connections up to this number are silent, and later ones pass.
         self.silent_up_to = 0
+        self.has_connected = asyncio.Event()
         self.url = ""
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -38,6 +39,7 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         number = self.connections
+        self.has_connected.set()
         server_reader, server_writer = await self.connect()
         is_clients_turn = True
 
