@@ -60,12 +60,13 @@ def parse_database_url(text: str) -> DatabaseTarget:
         raise ValueError(NOT_A_URL) from None
     # A second @, or one behind a ?, is a password's, and what that cuts off would show up as a host
     # or a parameter.
-    if base.count("@") > 1 or "@" in query or not is_port(url.port) or not is_host(url.host):
+    if base.count("@") > 1 or "@" in query or not is_port(url.port):
         raise ValueError(NOT_A_URL)
     parameters = dict(parse_qsl(query, keep_blank_values=True))
     if url.drivername in SQLITE_SCHEMES:
         refuse_unknown(parameters)
-        if url.database in {None, "", ":memory:"}:
+        is_path = url == URL.create(url.drivername, database=url.database)
+        if not is_path or url.database in {None, "", ":memory:"}:
             raise ValueError("names no SQLite file; write sqlite:///./todo.db")
         return DatabaseTarget(url.set(drivername="sqlite+aiosqlite"))
     if url.drivername in POSTGRES_SCHEMES:
@@ -79,6 +80,8 @@ def read_postgres(url: URL, parameters: dict[str, str]) -> DatabaseTarget:
     is_socket = host.startswith("/")
     if is_socket:
         connect_args["host"] = host
+    elif not is_host(host):
+        raise ValueError(NOT_A_URL)
 
     connect_args["ssl"] = choose_tls(
         parameters.pop("sslmode", None),
@@ -120,7 +123,7 @@ def is_port(port: int | None) -> bool:
     return port is None or 0 < port < 2**16
 
 
-def is_host(host: str | None) -> bool:
+def is_host(host: str) -> bool:
     """Whether it can be looked up, as far as that can be told without doing so."""
     try:
         return not host or bool(host.encode("idna"))
