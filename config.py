@@ -2,6 +2,7 @@
 """The service's settings, from the environment and from `.env`, and the refusals to start."""
 
 import re
+from functools import cached_property
 from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
@@ -79,8 +80,9 @@ class Settings(BaseSettings):
     # Last, since its check looks at what was set before it.
     better_auth_secret: SecretStr | None = None
 
-    @property
+    @cached_property
     def database(self) -> DatabaseTarget:
+        """What `DATABASE_URL` says; the CAs it trusts are loaded once."""
         return parse_database_url(self.database_url.get_secret_value())
 
     @property

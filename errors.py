@@ -1,4 +1,4 @@
-# [Task]: T062, T063, T066 [From]: specs/api/rest-endpoints.md
+# [Task]: T062, T063 [From]: specs/api/rest-endpoints.md
 """What the service answers when it can't do what was asked: JSON, `{"detail": …}`, never the
 input, SQL, a secret or a traceback.
 """
@@ -10,12 +10,8 @@ from fastapi import Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Match
-from starlette.types import Scope
 
 logger = logging.getLogger(__name__)
-
-METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class ServiceUnavailable(Exception):
@@ -35,27 +31,10 @@ def answer(status_code: int, detail: object, headers: dict[str, str] | None = No
 
 
 def answer_http_error(request: Request, error: HTTPException) -> Response:
-    if error.status_code != status.HTTP_405_METHOD_NOT_ALLOWED:
-        return answer(error.status_code, error.detail, dict(error.headers or {}))
-    allow = {"Allow": ", ".join(allowed_methods(request.scope))}
-    if request.method == "OPTIONS":
-        return Response(status_code=status.HTTP_204_NO_CONTENT, headers=allow)
-    return answer(error.status_code, error.detail, allow)
-
-
-def allowed_methods(scope: Scope) -> list[str]:
-    """Every method of the path (RFC 9110, section 15.5.6), none where there is no such path. The
-    router's own error names only those of the first route that fits.
-    """
-    routes = scope["app"].routes
-    methods = [
-        method
-        for method in METHODS
-        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
-    ]
-    if "GET" in methods:
-        methods.append("HEAD")
-    return [*methods, "OPTIONS"] if methods else []
+    # `Manners` names the methods in `Allow`, here and on a 405.
+    if request.method == "OPTIONS" and error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+    return answer(error.status_code, error.detail, dict(error.headers or {}))
 
 
 def answer_invalid_request(_request: Request, error: RequestValidationError) -> Response:

@@ -82,7 +82,7 @@ class KeySet:
             if now >= self._searched_at + REFETCH_SECONDS:
                 self._searched_at = now
                 await self._refresh()
-            elif self._is_fetching:
+            elif self._fetch_under_way:
                 await self._refresh()
 
         if self._keys is None:
@@ -99,13 +99,12 @@ class KeySet:
             self._fetch.cancel()
 
     @property
-    def _is_fetching(self) -> bool:
-        return self._fetch is not None and not self._fetch.done()
+    def _fetch_under_way(self) -> asyncio.Task[None] | None:
+        return None if self._fetch is None or self._fetch.done() else self._fetch
 
     def _refresh(self) -> asyncio.Future[None]:
         """The fetch that is under way, or a new one."""
-        if self._fetch is None or self._fetch.done():
-            self._fetch = asyncio.create_task(self._fetch_keys())
+        self._fetch = self._fetch_under_way or asyncio.create_task(self._fetch_keys())
         # Shielded, since others may wait for it too when this request is given up.
         return asyncio.shield(self._fetch)
 

@@ -13,10 +13,10 @@ from starlette.middleware import Middleware
 from config import ConfigurationError, Settings, load_settings
 from db import Database
 from development import development_secret, print_demo
-from errors import ERROR_HANDLERS, METHODS
+from errors import ERROR_HANDLERS
 from jwks import KeySet
 from logs import configure_logging
-from middleware.http import CatchUnforeseen, Cors, Manners
+from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
 from middleware.request_context import RequestContext
 from middleware.startup import PlainStartupErrors
 from migrations import upgrade_schema

@@ -23,11 +23,11 @@ from sqlalchemy import (
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
-from sqlmodel import SQLModel, UTCDateTime
+from sqlmodel import UTCDateTime
 
-import models  # noqa: F401 - defines the table
+import models
 
-task: Final = SQLModel.metadata.tables["task"]
+task: Final = models.Task.metadata.tables["task"]
 
 
 class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL

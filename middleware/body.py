@@ -52,18 +52,21 @@ async def read_body(request: Request) -> bytes:
         raise HTTPException(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"
         )
-    too_large = HTTPException(
-        status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes"
-    )
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise too_large
+        raise too_large()
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > MAX_BODY_BYTES:
-            raise too_large
+            raise too_large()
     return bytes(body)
+
+
+def too_large() -> HTTPException:
+    return HTTPException(
+        status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes"
+    )
 
 
 def parse_json(body: bytes) -> object:

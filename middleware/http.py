@@ -2,17 +2,37 @@
 """HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
 
 import logging
+from typing import Final
 
 from starlette import status
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import allowed_methods, answer
+from errors import answer
 
 logger = logging.getLogger(__name__)
+
+
+METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def allowed_methods(scope: Scope) -> list[str]:
+    """Every method of the path (RFC 9110, section 15.5.6), none where there is no such path. The
+    router's own error names only those of the first route that fits.
+    """
+    routes = scope["app"].routes
+    methods = [
+        method
+        for method in METHODS
+        if any(route.matches({**scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    if "GET" in methods:
+        methods.append("HEAD")
+    return [*methods, "OPTIONS"] if methods else []
 
 
 def is_task_path(scope: Scope) -> bool:
@@ -22,8 +42,8 @@ def is_task_path(scope: Scope) -> bool:
 
 
 class Manners:
-    """Serves HEAD as GET without the body, names the methods on OPTIONS, and takes a task path
-    with a trailing slash for the same path without.
+    """Serves HEAD as GET without the body, names all methods on OPTIONS and 405, and takes a task
+    path with a trailing slash for the same path without.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -43,12 +63,13 @@ class Manners:
         scope = {**scope, "path": path}
         if method == "HEAD":
             scope["method"] = "GET"
-        allowed = allowed_methods(scope) if method == "OPTIONS" else []
 
         async def send_politely(message: Message) -> None:
-            if message["type"] == "http.response.start" and allowed:
-                MutableHeaders(scope=message)["Allow"] = ", ".join(allowed)
-            if message["type"] == "http.response.body" and method == "HEAD":
+            if message["type"] == "http.response.start":
+                is_refused = message["status"] == status.HTTP_405_METHOD_NOT_ALLOWED
+                if (is_refused or method == "OPTIONS") and (allowed := allowed_methods(scope)):
+                    MutableHeaders(scope=message)["Allow"] = ", ".join(allowed)
+            elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
 

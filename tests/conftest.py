@@ -2,17 +2,16 @@
 """Fixtures. The service runs once a run and backend; each test brings users of its own."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
 
 from config import Settings
-from tests.databases import postgres_database, postgres_server
+from tests.databases import MakeDatabase, postgres_database, postgres_server
 from tests.service import Service, User, make_settings, running
 
 BACKENDS = ["sqlite", "postgresql"]
-MakeDatabase = Callable[[str], Awaitable[str]]
 
 
 @pytest.fixture(scope="session", autouse=True)

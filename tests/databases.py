@@ -4,13 +4,16 @@
 import os
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
 from sqlalchemy import make_url
+
+# The `make_database` fixture: makes an empty database of a backend and gives its URL.
+MakeDatabase = Callable[[str], Awaitable[str]]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.databases import MakeDatabase
 from tests.service import SECRET, bearer, make_settings, running
 
 FOLDER = Path(__file__).parent / "better_auth"
@@ -62,7 +63,9 @@ async def better_auth(**environment: str) -> AsyncIterator[Frontend]:
         await process.wait()
 
 
-async def status_of(frontend: Frontend, token: str, make_database: Any, **settings: Any) -> int:
+async def status_of(
+    frontend: Frontend, token: str, make_database: MakeDatabase, **settings: Any
+) -> int:
     url = await make_database("sqlite")
     async with running(make_settings(database_url=url, **settings)) as service:
         path = f"/api/{frontend.user_id}/tasks"
@@ -72,9 +75,7 @@ async def status_of(frontend: Frontend, token: str, make_database: Any, **settin
 
 @pytest.mark.requirement("T025")
 @pytest.mark.parametrize("algorithm", ["", "EdDSA", "ES256", "ES512", "RS256", "PS256"])
-async def test_a_token_of_the_jwt_plugin(
-    make_database: Callable[[str], Any], algorithm: str
-) -> None:
+async def test_a_token_of_the_jwt_plugin(make_database: MakeDatabase, algorithm: str) -> None:
     async with better_auth(KEY_ALG=algorithm) as frontend:
         token = await frontend.token("/api/auth/token")
 
@@ -90,7 +91,7 @@ async def test_a_token_of_the_jwt_plugin(
 
 @pytest.mark.requirement("T024")
 async def test_a_token_that_the_frontend_signs_with_the_secret(
-    make_database: Callable[[str], Any],
+    make_database: MakeDatabase,
 ) -> None:
     async with better_auth() as frontend:
         token = await frontend.token("/api/token")
@@ -105,7 +106,7 @@ async def test_a_token_that_the_frontend_signs_with_the_secret(
 @pytest.mark.requirement("T023", "T024")
 @pytest.mark.parametrize("signer", ["secret", "jwks"])
 async def test_the_session_and_its_cookies_are_no_tokens(
-    make_database: Callable[[str], Any], signer: str
+    make_database: MakeDatabase, signer: str
 ) -> None:
     async with better_auth(CACHE_SIGNER=signer) as frontend:
         await frontend.client.get("/api/auth/get-session")

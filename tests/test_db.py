@@ -28,10 +28,10 @@ from errors import ServiceUnavailable
 from faults import StartupError
 from migrations import upgrade_schema
 from models import Task
+from tests.databases import MakeDatabase
 from tests.proxy import Proxy, proxy_to
 from tests.service import Service, User, make_settings, running
 
-MakeDatabase = Callable[[str], Awaitable[str]]
 UNAVAILABLE = {"detail": "The database is unavailable, try again"}
 
 

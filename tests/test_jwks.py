@@ -17,6 +17,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from errors import ServiceUnavailable
 from jwks import KeySet
+from tests.databases import MakeDatabase
 from tests.service import Service, bearer, make_settings, make_token, running, sign_raw
 
 ORIGIN = "https://app.example"
@@ -96,7 +97,7 @@ Start = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
 
 
 @pytest.fixture
-def start(make_database: Callable[[str], Any], key_server: KeyServer) -> Start:
+def start(make_database: MakeDatabase, key_server: KeyServer) -> Start:
     """Starts a service that takes its keys from the key server."""
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ import shutil
 import stat
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 import main
+from tests.databases import MakeDatabase
 from tests.service import SECRET
 
 ROOT = Path(__file__).parent.parent
@@ -201,7 +202,7 @@ async def test_a_refusal_is_plain_and_not_a_success(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("T052", "T078")
 async def test_a_database_that_cannot_serve_ends_the_start_plainly(
-    tmp_path: Path, make_database: Callable[[str], Awaitable[str]]
+    tmp_path: Path, make_database: MakeDatabase
 ) -> None:
     url = (await make_database("postgresql")).replace("todo_test", "no_such")
     async with uvicorn(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:

@@ -5,7 +5,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import asyncpg
@@ -18,6 +17,7 @@ from sqlalchemy import Connection, inspect
 from db import Database
 from faults import StartupError
 from migrations import ADVISORY_LOCK, CONFIG_FILE, migration_connection, upgrade_schema
+from tests.databases import MakeDatabase
 from tests.service import make_settings, running
 
 ROOT = Path(__file__).parent.parent
@@ -49,6 +49,19 @@ ORDER BY 1, 2
 """
 
 
+async def upgrade_by_hand(database_url: str, *arguments: str) -> tuple[int | None, str, str]:
+    """The exit code, output and log of `alembic upgrade head` in a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", "upgrade", "head", *arguments),
+        cwd=ROOT,
+        env=os.environ | {"DATABASE_URL": database_url, "BETTER_AUTH_SECRET": "x" * 32},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    output, log = await process.communicate()
+    return process.returncode, output.decode(), log.decode()
+
+
 def alembic(connection: Connection) -> Config:
     config = Config(toml_file=CONFIG_FILE)
     config.attributes["connection"] = connection
@@ -77,7 +90,7 @@ async def test_the_check_can_fail(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T040")
-async def test_the_table_of_tasks(make_database: Callable[[str], Awaitable[str]]) -> None:
+async def test_the_table_of_tasks(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     await upgrade_schema(make_settings(database_url=url))
 
@@ -102,7 +115,7 @@ async def test_the_table_of_tasks(make_database: Callable[[str], Awaitable[str]]
 
 @pytest.mark.requirement("T043")
 async def test_better_auths_tables_stay_untouched(
-    make_database: Callable[[str], Awaitable[str]],
+    make_database: MakeDatabase,
 ) -> None:
     url = await make_database("postgresql")
     admin = await asyncpg.connect(url)
@@ -151,18 +164,10 @@ async def test_many_may_start_at_once_on_an_empty_database(database_url: str) ->
 
 @pytest.mark.requirement("T042")
 async def test_many_processes_may_migrate_at_once(database_url: str) -> None:
-    environment = os.environ | {"DATABASE_URL": database_url, "BETTER_AUTH_SECRET": "x" * 32}
-    arguments = (sys.executable, "-m", "alembic", "upgrade", "head")
+    runs = await asyncio.gather(*(upgrade_by_hand(database_url) for _ in range(3)))
 
-    processes = [
-        await asyncio.create_subprocess_exec(
-            *arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE
-        )
-        for _ in range(3)
-    ]
-    logs = [(await process.communicate())[1].decode() for process in processes]
-
-    assert [process.returncode for process in processes] == [0, 0, 0], logs
+    logs = [log for _, _, log in runs]
+    assert [code for code, _, _ in runs] == [0, 0, 0], logs
     assert "".join(logs).count("Running upgrade  -> 0001") == 1
 
 
@@ -185,7 +190,7 @@ async def test_a_migration_that_fails_leaves_the_schema_as_it_was(database_url: 
 
 @pytest.mark.requirement("T042")
 async def test_a_lock_that_is_never_freed_ends_the_start(
-    make_database: Callable[[str], Awaitable[str]], monkeypatch: pytest.MonkeyPatch
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("db.START_PATIENCE_SECONDS", 0.2)
     url = await make_database("postgresql")
@@ -208,13 +213,9 @@ async def test_the_start_can_leave_the_schema_alone(database_url: str) -> None:
 
 @pytest.mark.requirement("T041")
 async def test_the_sql_can_be_read_before_it_runs() -> None:
-    arguments = (sys.executable, "-m", "alembic", "upgrade", "head", "--sql")
-    process = await asyncio.create_subprocess_exec(
-        *arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    sql = (await process.communicate())[0].decode()
+    code, sql, _ = await upgrade_by_hand("", "--sql")
 
-    assert process.returncode == 0
+    assert code == 0
     assert "CREATE TABLE task (" in sql
     assert "INSERT INTO task_schema_version" in sql
 
@@ -234,15 +235,8 @@ async def test_the_sql_can_be_read_before_it_runs() -> None:
     ],
 )
 async def test_the_command_line_refuses_as_plainly_as_the_service(url: str, start: str) -> None:
-    environment = os.environ | {"DATABASE_URL": url, "BETTER_AUTH_SECRET": "x" * 32}
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "alembic", "upgrade", "head"),
-        cwd=ROOT,
-        env=environment,
-        stderr=subprocess.PIPE,
-    )
-    message = (await process.communicate())[1].decode()
+    code, _, message = await upgrade_by_hand(url)
 
-    assert process.returncode == 1
+    assert code == 1
     assert message.startswith(start)
     assert "hunter2" not in message

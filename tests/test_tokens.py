@@ -3,12 +3,12 @@
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jwt
 import pytest
 
+from tests.databases import MakeDatabase
 from tests.service import Service, make_settings, make_token, running, sign_raw
 
 USER = "token-bearer"
@@ -248,7 +248,7 @@ async def test_a_session_token_is_no_api_token(service: Service) -> None:
 @pytest.mark.requirement("T024")
 @pytest.mark.parametrize("configured", ["HS256", "HS384", "HS512"])
 async def test_only_the_configured_algorithm_is_served(
-    make_database: Callable[[str], Any], configured: str
+    make_database: MakeDatabase, configured: str
 ) -> None:
     settings = make_settings(database_url=await make_database("sqlite"), jwt_algorithm=configured)
     async with running(settings) as service:
@@ -260,7 +260,7 @@ async def test_only_the_configured_algorithm_is_served(
 
 @pytest.mark.requirement("T024")
 async def test_issuer_and_audience_are_checked_when_set(
-    make_database: Callable[[str], Any],
+    make_database: MakeDatabase,
 ) -> None:
     settings = make_settings(
         database_url=await make_database("sqlite"), jwt_issuer="me", jwt_audience="you"
@@ -287,7 +287,7 @@ async def test_issuer_and_audience_are_checked_when_set(
 
 
 @pytest.mark.requirement("T024")
-async def test_the_secret_is_used_as_its_utf_8_bytes(make_database: Callable[[str], Any]) -> None:
+async def test_the_secret_is_used_as_its_utf_8_bytes(make_database: MakeDatabase) -> None:
     secret = "schlüssel-" * 5
     settings = make_settings(database_url=await make_database("sqlite"), better_auth_secret=secret)
     async with running(settings) as service:
