@@ -70,6 +70,7 @@ class Settings(BaseSettings):
         NoDecode,
         Field(validation_alias=AliasChoices("ALLOWED_ORIGINS", "CORS_ORIGINS")),
     ] = ["http://localhost:3000"]
+    body_timeout: Seconds = 10
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"

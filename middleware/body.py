@@ -1,9 +1,9 @@
-# [Task]: T021, T064, T065 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T021, T064, T065, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """Reads a JSON body strictly, and only for a user whose token is good."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from email.message import Message
 from itertools import chain
 from math import isfinite
 from typing import Annotated, Final, TypeVar
@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from config import Settings
 from middleware.access import CurrentUser
 from schemas import TaskCreate, TaskUpdate
 
@@ -44,22 +45,34 @@ def body_of(model: type[Model]) -> Callable[[Request, str], Awaitable[Model]]:
 
 async def read_body(request: Request) -> bytes:
     """The bytes of the body. Raises 415 for another media type than JSON, and 413 for more than
-    `MAX_BODY_BYTES`, on the declared length or on the first byte too many.
+    `MAX_BODY_BYTES`, on the declared length or on the first byte too many, and 408 for a body that
+    isn't all there after `BODY_TIMEOUT`.
     """
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
-    if message.get_content_type() != "application/json":
+    media_type = request.headers.get("content-type", "").partition(";")[0]
+    if media_type.strip(" \t").lower() != "application/json":
         raise HTTPException(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"
         )
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+    # Python makes no number of five thousand digits, and the first twenty tell.
+    declared = request.headers.get("content-length", "").lstrip("0")[:20]
+    if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
         raise too_large()
+    settings: Settings = request.app.state.settings
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise too_large()
+    try:
+        # For the whole of it: a client that sends a byte now and then is given up, too.
+        async with asyncio.timeout(settings.body_timeout):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large()
+    except TimeoutError:
+        raise HTTPException(
+            status.HTTP_408_REQUEST_TIMEOUT,
+            "The body did not arrive in time",
+            # The rest of it may still come, and is no next request (RFC 9110, section 15.5.9).
+            headers={"Connection": "close"},
+        ) from None
     return bytes(body)
 
 

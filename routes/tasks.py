@@ -34,6 +34,7 @@ NOT_FOUND: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "No such task of this user"}
 }
 BAD_BODY: dict[int | str, dict[str, Any]] = {
+    408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is over 64 KiB"},
     415: {"model": Problem, "description": "The body is not `application/json`"},
 }

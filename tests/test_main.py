@@ -2,15 +2,11 @@
 """The service as a newcomer runs it: `uvicorn main:app`, in a process of its own."""
 
 import asyncio
-import os
 import re
 import shlex
 import shutil
 import stat
 import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -18,60 +14,10 @@ import pytest
 
 import main
 from tests.databases import MakeDatabase
+from tests.server import uvicorn_process
 from tests.service import SECRET
 
-ROOT = Path(__file__).parent.parent
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - [\w.]+ - [A-Z]+ - .+")
-
-
-# No setting, but what finds programs and measures coverage.
-INHERITED = {
-    name: value for name, value in os.environ.items() if name == "PATH" or "COVERAGE" in name
-}
-
-
-class Server:
-    """A running uvicorn, what it printed so far, and where it listens."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.output = ""
-
-    async def wait_for(self, pattern: str) -> re.Match[str]:
-        assert self.process.stdout is not None
-        while not (found := re.search(pattern, self.output)):
-            line = await self.process.stdout.readline()
-            if not line:
-                pytest.fail(f"it ended, and never printed {pattern}:\n{self.output}")
-            self.output += line.decode()
-        return found
-
-    async def url(self) -> str:
-        return (await self.wait_for(r"running on (http://[\d.:]+)"))[1]
-
-    async def end(self) -> int:
-        rest, _ = await self.process.communicate()
-        self.output += rest.decode()
-        assert self.process.returncode is not None
-        return self.process.returncode
-
-
-@asynccontextmanager
-async def uvicorn(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Server]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "main:app", "--app-dir", str(ROOT), "--port", "0"),
-        *arguments,
-        cwd=folder,
-        env=INHERITED | {"PYTHONUNBUFFERED": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        yield Server(process)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            await process.wait()
 
 
 async def run_curl(line: str) -> str:
@@ -95,7 +41,7 @@ async def run_curl(line: str) -> str:
 async def test_a_newcomer_pastes_a_line_and_has_a_task(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    async with uvicorn(tmp_path, *arguments) as server:
+    async with uvicorn_process(tmp_path, *arguments) as server:
         line = (await server.wait_for(r"\n(curl .+)\n"))[1]
         assert '"title":"Try the API"' in await run_curl(line)
         secret_file = tmp_path / ".dev-secret"
@@ -104,7 +50,7 @@ async def test_a_newcomer_pastes_a_line_and_has_a_task(
         assert "--workers" in arguments or server.output.count(" - WARNING - ") == 1
 
     # The secret is kept: the token is as good after a new start.
-    async with uvicorn(tmp_path) as server:
+    async with uvicorn_process(tmp_path) as server:
         token = next(word for word in shlex.split(line) if word.startswith("Authorization"))
         url = await server.url()
         async with httpx.AsyncClient(base_url=url) as client:
@@ -115,7 +61,7 @@ async def test_a_newcomer_pastes_a_line_and_has_a_task(
 
 @pytest.mark.requirement("T030")
 async def test_with_a_secret_there_is_no_demo(tmp_path: Path) -> None:
-    async with uvicorn(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
+    async with uvicorn_process(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
         await server.url()
 
     assert not (tmp_path / ".dev-secret").exists()
@@ -129,7 +75,7 @@ async def test_with_a_secret_there_is_no_demo(tmp_path: Path) -> None:
 async def test_a_damaged_development_secret_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / ".dev-secret").write_text(content, encoding="latin-1")
 
-    async with uvicorn(tmp_path) as server:
+    async with uvicorn_process(tmp_path) as server:
         assert await server.end() != 0
 
     assert ".dev-secret" in server.output
@@ -138,7 +84,7 @@ async def test_a_damaged_development_secret_is_refused(tmp_path: Path, content: 
 
 @pytest.mark.requirement("T073")
 async def test_every_line_is_in_the_one_format(tmp_path: Path) -> None:
-    async with uvicorn(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
+    async with uvicorn_process(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
         async with httpx.AsyncClient(base_url=await server.url()) as client:
             assert (await client.get("/health")).status_code == 200
         server.process.terminate()
@@ -151,7 +97,7 @@ async def test_every_line_is_in_the_one_format(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("T073")
 async def test_debug_logs_each_statement_once(tmp_path: Path) -> None:
-    async with uvicorn(tmp_path, BETTER_AUTH_SECRET=SECRET, DEBUG="true") as server:
+    async with uvicorn_process(tmp_path, BETTER_AUTH_SECRET=SECRET, DEBUG="true") as server:
         async with httpx.AsyncClient(base_url=await server.url()) as client:
             await client.get("/ready", headers={"X-Request-ID": "mine"})
         server.process.terminate()
@@ -172,7 +118,7 @@ async def test_a_websocket_handshake_is_answered_as_plain_http(tmp_path: Path, h
         "Sec-WebSocket-Version": "13",
     }
     async with (
-        uvicorn(tmp_path, "--http", http, BETTER_AUTH_SECRET=SECRET) as server,
+        uvicorn_process(tmp_path, "--http", http, BETTER_AUTH_SECRET=SECRET) as server,
         httpx.AsyncClient(base_url=await server.url(), headers=handshake) as client,
     ):
         health = await client.get("/health")
@@ -189,7 +135,7 @@ async def test_a_refusal_is_plain_and_not_a_success(tmp_path: Path) -> None:
         "BETTER_AUTH_SECRET": "hunter2",
         "ALLOWED_ORIGINS": "hunter2",
     }
-    async with uvicorn(tmp_path, **environment) as server:
+    async with uvicorn_process(tmp_path, **environment) as server:
         assert await server.end() != 0
 
     lines = server.output.splitlines()
@@ -205,7 +151,7 @@ async def test_a_database_that_cannot_serve_ends_the_start_plainly(
     tmp_path: Path, make_database: MakeDatabase
 ) -> None:
     url = (await make_database("postgresql")).replace("todo_test", "no_such")
-    async with uvicorn(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
+    async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         assert await server.end() != 0
 
     assert "The service can't start: the database of DATABASE_URL can't be used" in server.output
@@ -215,7 +161,7 @@ async def test_a_database_that_cannot_serve_ends_the_start_plainly(
 @pytest.mark.requirement("T067")
 @pytest.mark.parametrize("http", ["httptools", "h11"])
 async def test_head_keeps_a_connection_in_order(tmp_path: Path, http: str) -> None:
-    async with uvicorn(tmp_path, "--http", http, BETTER_AUTH_SECRET=SECRET) as server:
+    async with uvicorn_process(tmp_path, "--http", http, BETTER_AUTH_SECRET=SECRET) as server:
         port = (await server.url()).rpartition(":")[2]
         reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
         writer.write(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n" * 2)

@@ -1,5 +1,7 @@
-# [Task]: T022, T023, T024, T028 [From]: specs/features/authentication.md
-"""Tokens, good and bad, against the whole service."""
+# [Task]: T022, T023, T024 [From]: specs/features/authentication.md
+"""Good tokens against the whole service, and what the settings make of them. Bad ones are in
+`corpus.py`.
+"""
 
 import json
 import time
@@ -24,9 +26,9 @@ HEADER = json.dumps({"alg": "HS256", "typ": "JWT"})
 GOOD = sign_raw(HEADER, claims())
 
 
-async def ask(service: Service, *authorization: str | bytes) -> tuple[int, Any]:
-    headers = [("Authorization", value) for value in authorization]
-    response = await service.client.get(f"/api/{USER}/tasks", headers=headers)  # type: ignore[arg-type] # str or bytes
+async def ask(service: Service, authorization: str) -> tuple[int, Any]:
+    headers = {"Authorization": authorization}
+    response = await service.client.get(f"/api/{USER}/tasks", headers=headers)
     return response.status_code, response.json()
 
 
@@ -67,47 +69,6 @@ async def test_the_scheme_in_every_case(service: Service, scheme: str) -> None:
     assert await ask(service, f"{scheme} {GOOD}") == (200, [])
 
 
-header, payload, signature = GOOD.split(".")
-
-
-@pytest.mark.requirement("T022")
-@pytest.mark.parametrize(
-    "authorization",
-    [
-        "Bearer",
-        "Bearer x",
-        "Bearer ..",
-        "Bearer a.b.c",
-        f"Bearer  {GOOD}",
-        f"Bearer {GOOD} x",
-        f"Bearer {GOOD},",
-        f"Bearer {GOOD}, Bearer {GOOD}",
-        f'Bearer "{GOOD}"',
-        f"Bearer {header}.{payload}",
-        f"Bearer {header}.{payload}.",
-        f"Bearer .{payload}.{signature}",
-        f"Bearer {header}..{signature}",
-        f"Bearer {GOOD}.",
-        f"Bearer {GOOD}.{signature}",
-        f"Bearer {GOOD}=",
-        f"Bearer {header}=.{payload}.{signature}",
-        f"Bearer {header}.{payload} .{signature}",
-        f"Bearer {header}.\t{payload}.{signature}",
-        f"Bearer {header}.{payload}.{signature[:-1]}",
-        f"Bearer {header}.{payload}.{signature[:-1]}{chr(ord(signature[-1]) + 1)}",
-        f"Bearer {header}.{payload}.é".encode(),
-        f"Bearer {header}.{payload}.{signature[:5]}+{signature[6:]}",
-        f"Bearer {header}.{payload}.{signature[:5]}/{signature[6:]}",
-        f"Bearer {payload}.{header}.{signature}",
-        f"Bearer {'a' * 8193}",
-        f"Bearer {sign_raw(HEADER, claims(pad='x' * 8192))}",
-        "Bearer " + "a" * 100_000,
-    ],
-)
-async def test_a_malformed_header(service: Service, authorization: str | bytes) -> None:
-    assert await ask(service, authorization) == INVALID
-
-
 @pytest.mark.requirement("T022")
 async def test_the_longest_token_that_is_read(service: Service) -> None:
     for pad in range(4):
@@ -115,134 +76,6 @@ async def test_the_longest_token_that_is_read(service: Service) -> None:
         longer = sign_raw(HEADER, claims(pad="x" * (6000 + pad + (8192 - len(token)) * 3 // 4)))
         assert 8188 <= len(longer) <= 8192
         assert await ask(service, f"Bearer {longer}") == (200, [])
-
-
-@pytest.mark.requirement("T022")
-@pytest.mark.parametrize("second", [f"Bearer {GOOD}", "Basic x", ""])
-async def test_there_is_one_authorization_header(service: Service, second: str) -> None:
-    assert await ask(service, f"Bearer {GOOD}", second) == INVALID
-    assert await ask(service, second, f"Bearer {GOOD}") == INVALID
-
-
-@pytest.mark.requirement("T022")
-@pytest.mark.parametrize(
-    "header",
-    [
-        "{}",
-        "[]",
-        "null",
-        '"HS256"',
-        "{",
-        "",
-        '{"alg": "HS256", "alg": "HS256"}',
-        '{"alg": "none", "alg": "HS256"}',
-        '{"alg": "none"}',
-        '{"alg": "None"}',
-        '{"alg": ""}',
-        '{"alg": null}',
-        '{"alg": 256}',
-        '{"alg": ["HS256"]}',
-        '{"alg": "hs256"}',
-        '{"alg": "HS384"}',
-        '{"alg": "HS512"}',
-        '{"alg": "RS256"}',
-        '{"alg": "EdDSA", "kid": "x"}',
-        '{"alg": "HS256", "crit": ["exp"], "exp": 1}',
-        '{"alg": "HS256", "crit": []}',
-        '{"alg": "HS256", "crit": null}',
-        '{"alg": "HS256", "b64": false}',
-        '{"alg": "HS256", "b64": false, "crit": ["b64"]}',
-        '{"alg": "HS256", "typ": "at+jwt"}',
-        '{"alg": "HS256", "typ": "JWE"}',
-        '{"alg": "HS256", "typ": ""}',
-        '{"alg": "HS256", "typ": null}',
-        '{"alg": "HS256", "typ": ["JWT"]}',
-        '{"alg": "HS256", "kid": 5}',
-        '{"alg": "HS256", "kid": null}',
-        '{"alg": "HS256", "kid": ["x"]}',
-        '{"alg": "HS256", "kid": {}}',
-        '{"alg": "HS256", "x": NaN}',
-        b'{"alg": "HS256", "x": "\xff"}',
-        b'\xef\xbb\xbf{"alg": "HS256"}',
-        '{"alg": "HS256"}'.encode("utf-16"),
-        '{"alg": "HS256", "x": ' + "9" * 5000 + "}",
-        '{"alg": "HS256", "x": ' + "[" * 201 + "]" * 201 + "}",
-    ],
-    ids=lambda header: repr(header[:60]),
-)
-async def test_a_bad_token_header(service: Service, header: str | bytes) -> None:
-    assert await ask(service, f"Bearer {sign_raw(header, claims())}") == INVALID
-
-
-@pytest.mark.requirement("T023")
-@pytest.mark.parametrize(
-    "content",
-    [
-        "{}",
-        "[]",
-        "null",
-        "",
-        "{",
-        json.dumps({"sub": USER}),
-        json.dumps({"exp": FUTURE}),
-        claims(exp=None),
-        claims(exp=True),
-        claims(exp=str(FUTURE)),
-        claims(exp=[FUTURE]),
-        claims(exp={}),
-        claims(exp=""),
-        f'{{"sub": "{USER}", "exp": 1e999}}',
-        f'{{"sub": "{USER}", "exp": Infinity}}',
-        f'{{"sub": "{USER}", "exp": NaN}}',
-        f'{{"sub": "{USER}", "exp": {"9" * 5000}}}',
-        f'{{"sub": "{USER}", "exp": 1, "exp": {FUTURE}}}',
-        f'{{"sub": "mallory", "sub": "{USER}", "exp": {FUTURE}}}',
-        f'{{"sub": "{USER}", "exp": {FUTURE}, "x": {{"y": 1, "y": 2}}}}',
-        claims(sub=None),
-        claims(sub=""),
-        claims(sub=5),
-        claims(sub=True),
-        claims(sub=[USER]),
-        claims(sub={"id": USER}),
-        claims(sub="x" * 256),
-        claims(sub="nul\0"),
-        claims(sub="\ud800"),
-        claims(nbf=FUTURE),
-        claims(nbf="0"),
-        claims(nbf=None),
-        claims(nbf=False),
-        claims(iat=FUTURE),
-        claims(iat="0"),
-        claims(iat=None),
-        claims(iat=[]),
-        claims(aud="better-auth:session-cache"),
-        claims(aud=["better-auth:session-cache"]),
-        claims(aud=["https://app.example", "better-auth:session-cache"]),
-        claims() + "x",
-        b'{"sub": "' + USER.encode() + b'", "exp": %d, "x": "\xff"}' % FUTURE,
-        f'{{"sub": "{USER}", "exp": {FUTURE}, "x": {"[" * 201}{"]" * 201}}}',
-    ],
-    ids=lambda content: repr(content[:60]),
-)
-async def test_bad_claims(service: Service, content: str | bytes) -> None:
-    assert await ask(service, f"Bearer {sign_raw(HEADER, content)}") == INVALID
-
-
-@pytest.mark.requirement("T023", "T028")
-async def test_an_expired_token_says_so_only_when_it_was_good(service: Service) -> None:
-    past = time.time() - 11
-    expired = sign_raw(HEADER, claims(exp=past))
-    forged = expired[:-4] + "AAAA"
-
-    assert await ask(service, f"Bearer {expired}") == (401, {"detail": "Token has expired"})
-    assert await ask(service, f"Bearer {forged}") == INVALID
-    assert await ask(service, f"Bearer {sign_raw(HEADER, claims(exp=past, sub=''))}") == INVALID
-
-
-@pytest.mark.requirement("T022")
-async def test_a_session_token_is_no_api_token(service: Service) -> None:
-    for token in ("a" * 32, "a" * 32 + "." + "b" * 43, "a" * 32 + "." + "b" * 43 + "%3D"):
-        assert await ask(service, f"Bearer {token}") == INVALID
 
 
 @pytest.mark.requirement("T024")

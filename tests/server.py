@@ -1,0 +1,131 @@
+# [Task]: T021, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""The service behind a real uvicorn, and a client that sends just the bytes it is told to."""
+
+import asyncio
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from http.client import HTTPResponse
+from pathlib import Path
+from threading import Thread
+from typing import Final
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+ROOT: Final = Path(__file__).parent.parent
+
+# No setting, but what finds programs and measures coverage.
+INHERITED: Final = {
+    name: value for name, value in os.environ.items() if name == "PATH" or "COVERAGE" in name
+}
+
+
+@contextmanager
+def serving(app: FastAPI, http: str = "auto") -> Iterator[int]:
+    """The port on which a uvicorn serves this application, in a thread and a loop of its own;
+    `http` is the parser.
+    """
+    config = uvicorn.Config(
+        app, http=http, lifespan="on", log_config=None, timeout_graceful_shutdown=5
+    )
+    server = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
+        thread = Thread(target=server.run, args=([listener],))
+        thread.start()
+        try:
+            while not server.started:
+                assert thread.is_alive(), "the service did not start"
+                time.sleep(0.01)
+            yield listener.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+def head(method: str, target: str | bytes, *headers: str | bytes) -> bytes:
+    """The first line of a request and its headers, with a Host of its own."""
+    target = target if isinstance(target, bytes) else target.encode()
+    lines = [method.encode() + b" " + target + b" HTTP/1.1", b"Host: testserver"]
+    lines += [line if isinstance(line, bytes) else line.encode() for line in headers]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def connect(port: int) -> socket.socket:
+    # Long enough for the slowest machine; what should come at once is there long before.
+    return socket.create_connection(("127.0.0.1", port), timeout=60)
+
+
+def read_answer(connection: socket.socket, method: str = "GET") -> "Answer":
+    response = HTTPResponse(connection, method=method)
+    response.begin()
+    return Answer(response.status, dict(response.getheaders()), response.read())
+
+
+def exchange(port: int, request: bytes) -> "Answer":
+    """The answer to these bytes."""
+    with connect(port) as connection:
+        connection.sendall(request)
+        return read_answer(connection, request.partition(b" ")[0].decode(errors="replace"))
+
+
+class Answer:
+    """What came back over the wire."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.status = status
+        self.headers = {name.lower(): value for name, value in headers.items()}
+        self.body = body
+
+
+class Process:
+    """A running uvicorn, what it printed so far, and where it listens."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.output = ""
+
+    async def wait_for(self, pattern: str) -> re.Match[str]:
+        assert self.process.stdout is not None
+        while not (found := re.search(pattern, self.output)):
+            line = await self.process.stdout.readline()
+            if not line:
+                pytest.fail(f"it ended, and never printed {pattern}:\n{self.output}")
+            self.output += line.decode()
+        return found
+
+    async def url(self) -> str:
+        return (await self.wait_for(r"running on (http://[\d.:]+)"))[1]
+
+    async def end(self) -> int:
+        rest, _ = await self.process.communicate()
+        self.output += rest.decode()
+        assert self.process.returncode is not None
+        return self.process.returncode
+
+
+@asynccontextmanager
+async def uvicorn_process(
+    folder: Path, *arguments: str, **environment: str
+) -> AsyncIterator[Process]:
+    """`uvicorn main:app` in a process of its own, as a newcomer runs it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "uvicorn", "main:app", "--app-dir", str(ROOT), "--port", "0"),
+        *arguments,
+        cwd=folder,
+        env=INHERITED | {"PYTHONUNBUFFERED": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        yield Process(process)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()

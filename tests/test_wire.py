@@ -1,0 +1,234 @@
+# [Task]: T021, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""What a client can do to a connection of a real uvicorn, while others are served."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Final
+
+import pytest
+
+from main import create_app
+from tests.server import connect, exchange, head, read_answer, serving
+from tests.service import bearer, make_settings, make_token
+
+TASKS: Final = "/api/mallory/tasks"
+AUTHORIZED: Final = f"Authorization: {bearer(make_token('mallory'))['Authorization']}"
+JSON: Final = "Content-Type: application/json"
+BODY: Final = b'{"title":"x"}'
+HEALTH: Final = head("GET", "/health", "Connection: close")
+BODY_TIMEOUT: Final = 1.0
+
+
+@pytest.fixture(scope="module", params=["httptools", "h11"])
+def parser(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def port(parser: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The service on its own database, with little patience for a body."""
+    folder = tmp_path_factory.mktemp("wire")
+    settings = make_settings(database_url=f"sqlite:///{folder}/todo.db", body_timeout=BODY_TIMEOUT)
+    with serving(create_app(settings), parser) as port:
+        yield port
+
+
+def post(*headers: str, body: bytes = BODY) -> bytes:
+    return head("POST", TASKS, AUTHORIZED, JSON, *headers) + body
+
+
+def chunked(content: bytes) -> bytes:
+    return post("Transfer-Encoding: chunked", body=content)
+
+
+def get(*headers: str) -> bytes:
+    return head("GET", TASKS, AUTHORIZED, *headers)
+
+
+def raw(text: str) -> bytes:
+    return text.encode("latin-1")
+
+
+# What each parser, httptools and h11, makes of it: a 400 of the server's own, or a request.
+BYTES: Final[dict[str, tuple[bytes, int, int]]] = {
+    "no HTTP": (b"\x00\xff garbage\r\n\r\n", 400, 400),
+    "TLS": (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 500 + b"\r\n\r\n",
+        400,
+        400,
+    ),
+    "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, 404),
+    "no version": (b"GET /health\r\nHost: x\r\n\r\n", 200, 400),
+    "version 9.9": (HEALTH.replace(b"HTTP/1.1", b"HTTP/9.9"), 400, 200),
+    "version 1.0": (HEALTH.replace(b"HTTP/1.1", b"HTTP/1.0"), 200, 200),
+    "no target": (HEALTH.replace(b"/health", b""), 400, 400),
+    "NUL in the target": (HEALTH.replace(b"/health", b"/\0"), 400, 400),
+    "bytes in the target": (HEALTH.replace(b"/health", b"/\xff\xfe"), 400, 400),
+    "an absolute target": (HEALTH.replace(b"/health", b"http://x/health"), 200, 404),
+    "another host's target": (HEALTH.replace(b"/health", b"http://evil.example"), 400, 404),
+    "a tunnel": (HEALTH.replace(b"GET /health", b"CONNECT x:80"), 400, 404),
+    "a method in lower case": (HEALTH.replace(b"GET", b"get"), 400, 405),
+    "an unknown method": (HEALTH.replace(b"GET", b"BREW"), 400, 405),
+    "no Host": (raw(f"GET {TASKS} HTTP/1.1\r\n{AUTHORIZED}\r\n\r\n"), 200, 400),
+    "two Hosts": (get("Host: evil.example"), 200, 400),
+    "NUL in a header": (get("X: a\0b"), 400, 400),
+    "CR in a header": (get("X: a\rb"), 400, 400),
+    "a header on two lines": (get("X: a\r\n b"), 400, 200),
+    "a header without a colon": (get("X"), 400, 400),
+    "a space before the colon": (get("Authorization : Bearer x"), 400, 400),
+    "a header without a name": (get(": x"), 400, 400),
+    "two lengths": (post("Content-Length: 5", "Content-Length: 13"), 400, 400),
+    "a length twice": (post("Content-Length: 13", "Content-Length: 13"), 400, 201),
+    "a list of lengths": (post("Content-Length: 13, 13"), 400, 201),
+    "a list of two lengths": (post("Content-Length: 13, 5"), 400, 400),
+    "a negative length": (post("Content-Length: -13"), 400, 400),
+    "a signed length": (post("Content-Length: +13"), 400, 400),
+    "a length in hex": (post("Content-Length: 0x0d"), 400, 400),
+    "an empty length": (post("Content-Length:"), 400, 400),
+    "a length beyond 64 bits": (post(f"Content-Length: {2**64 + 13}"), 400, 413),
+    "a length of 30 digits": (post("Content-Length: " + "9" * 30), 400, 400),
+    "a length of 5000 digits": (post("Content-Length: " + "9" * 5000), 400, 400),
+    "a length and chunks": (
+        head("POST", TASKS, JSON, "Content-Length: 13", "Transfer-Encoding: chunked")
+        + b"0\r\n\r\n",
+        400,
+        401,
+    ),
+    "an unknown coding": (post("Transfer-Encoding: gzip"), 400, 400),
+    "chunks twice": (post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked"), 400, 400),
+    "chunks": (chunked(b"d\r\n" + BODY + b"\r\n0\r\n\r\n"), 201, 201),
+    "chunks with extensions": (chunked(b"d;a=b\r\n" + BODY + b"\r\n0\r\n\r\n"), 201, 201),
+    "a chunk's size no number": (chunked(b"zz\r\n" + BODY + b"\r\n0\r\n\r\n"), 400, 400),
+    "a chunk's size negative": (chunked(b"-d\r\n" + BODY + b"\r\n0\r\n\r\n"), 400, 400),
+    "a chunk's size beyond 64 bits": (chunked(b"1" + b"0" * 16 + b"\r\n" + BODY), 400, 408),
+    "a chunk longer than its size": (chunked(b"5\r\n" + BODY + b"\r\n0\r\n\r\n"), 400, 400),
+    "a chunk shorter than its size": (chunked(b"f\r\n" + BODY + b"\r\n0\r\n\r\n"), 400, 400),
+    "chunks without an end": (chunked(b"d\r\n" + BODY + b"\r\n"), 408, 408),
+    "a body shorter than its length": (post("Content-Length: 14"), 408, 408),
+    "an Authorization for a trailer": (
+        head("POST", TASKS, JSON, "Transfer-Encoding: chunked")
+        + b"d\r\n"
+        + BODY
+        + f"\r\n0\r\n{AUTHORIZED.replace('mallory', 'x')}x\r\n\r\n".encode(),
+        401,
+        401,
+    ),
+    "a header of 2 MB": (get("X: " + "a" * 2_000_000), 200, 400),
+    "headers of 2 MB": (get(*["X: aaaaaaaa"] * 160_000), 200, 400),
+    "a token of 2 MB": (head("GET", TASKS, "Authorization: Bearer " + "a" * 2_000_000), 401, 400),
+    "a path of 2 MB": (head("GET", "/api/" + "a" * 2_000_000), 400, 400),
+    "a query of 2 MB": (head("GET", f"{TASKS}?{'a' * 2_000_000}", AUTHORIZED), 400, 400),
+}
+
+
+@pytest.mark.requirement("T021", "T063", "T065", "T080")
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_that_are_hardly_http(port: int, parser: str, name: str) -> None:
+    request, *statuses = BYTES[name]
+
+    with connect(port) as connection:
+        try:
+            connection.sendall(request)
+        except ConnectionError:
+            # It was refused before it was all sent.
+            assert len(request) > 1_000_000
+        try:
+            answer = read_answer(connection)
+        except ConnectionError:
+            assert len(request) > 1_000_000
+        else:
+            assert answer.status == statuses[parser == "h11"]
+            if answer.status == 400:
+                assert answer.body == b"Invalid HTTP request received."
+            elif answer.status > 400:
+                assert list(json.loads(answer.body)) == ["detail"]
+
+    assert exchange(port, HEALTH).status == 200
+
+
+def stalled(port: int, *headers: str, body: bytes = b"") -> socket.socket:
+    """A connection whose request never ends."""
+    connection = connect(port)
+    connection.sendall(head("POST", TASKS, JSON, *headers) + body)
+    return connection
+
+
+@pytest.mark.requirement("T080")
+def test_a_stalled_body_is_given_up_and_nobody_waits_for_it(port: int) -> None:
+    with ExitStack() as stack:
+        connections = [
+            stack.enter_context(stalled(port, AUTHORIZED, *headers, body=body))
+            for headers, body in [
+                (("Content-Length: 100",), b""),
+                (("Content-Length: 100",), b'{"title": "x"}'),
+                (("Content-Length: 100", "Expect: 100-continue"), b""),
+                (("Transfer-Encoding: chunked",), b""),
+                (("Transfer-Encoding: chunked",), b"d\r\n" + BODY + b"\r\n"),
+            ]
+            for _ in range(10)
+        ]
+
+        for _ in range(20):
+            task = json.loads(exchange(port, post("Content-Length: 13", "Connection: close")).body)
+            path = f"{TASKS}/{task['id']}"
+            assert exchange(port, head("GET", path, AUTHORIZED, "Connection: close")).status == 200
+
+        for connection in connections:
+            answer = read_answer(connection)
+            assert answer.status == 408
+            assert json.loads(answer.body) == {"detail": "The body did not arrive in time"}
+            assert answer.headers["connection"] == "close"
+            # What comes now is no next request.
+            assert connection.recv(1) == b""
+
+
+@pytest.mark.requirement("T080")
+def test_a_byte_now_and_then_buys_no_time(port: int) -> None:
+    with stalled(port, AUTHORIZED, "Content-Length: 60000") as connection:
+        connection.settimeout(BODY_TIMEOUT / 10)
+        received = b""
+        # Sixty thousand of these would take more than an hour.
+        while not received:
+            try:
+                received = connection.recv(65536)
+            except TimeoutError:
+                connection.sendall(b" ")
+
+    assert received.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.requirement("T021")
+@pytest.mark.parametrize(
+    ("token", "status"), [("", 401), ("Bearer x", 401), (bearer(make_token("eve")), 403)]
+)
+def test_a_stranger_is_answered_before_the_body_comes(
+    port: int, token: str | dict[str, str], status: int
+) -> None:
+    line = token if isinstance(token, str) else token["Authorization"]
+    for length in ("Content-Length: 10000000", "Transfer-Encoding: chunked"):
+        with stalled(port, f"Authorization: {line}", length) as connection:
+            assert read_answer(connection).status == status
+
+
+@pytest.mark.requirement("T065")
+def test_chunks_are_cut_off_while_they_arrive(port: int) -> None:
+    chunk = b"1000\r\n" + b" " * 0x1000 + b"\r\n"
+
+    # Only just too much is sent, so an answer means that the end was not waited for.
+    with stalled(port, AUTHORIZED, "Transfer-Encoding: chunked", body=chunk * 17) as connection:
+        assert read_answer(connection).status == 413
+
+
+@pytest.mark.requirement("T065")
+def test_a_request_after_a_refused_body_is_read_as_a_request(port: int) -> None:
+    with connect(port) as connection:
+        large = b" " * 70_000
+        connection.sendall(post("Content-Length: 70000", body=large) + HEALTH)
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    _, refused, served = received.split(b"HTTP/1.1 ")
+    assert (refused[:3], served[:3]) == (b"413", b"200")
+    assert served.endswith(b'{"status":"healthy"}')
