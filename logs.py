@@ -1,4 +1,4 @@
-# [Task]: T073 [From]: specs/api/rest-endpoints.md
+# [Task]: T073, T081 [From]: specs/api/rest-endpoints.md
 """One format for every line: `YYYY-MM-DD HH:MM:SS - module - LEVEL - [request id] message`."""
 
 import logging
@@ -34,11 +34,17 @@ def configure_logging(level: str, *, sql: bool = False) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
-    # `middleware/request_context.py` writes a line for each request, with the request's id.
+    quiet_libraries()
+    if sql:
+        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
+
+
+def quiet_libraries() -> None:
+    """Silences what libraries say of each call: it may hold what nobody should read."""
+    # With the query. `middleware/request_context.py` writes a line of its own for each request.
     access = logging.getLogger("uvicorn.access")
     access.handlers.clear()
     access.propagate = False
-    # httpx writes a line for each fetch of the key list.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    if sql:
-        logging.getLogger("sqlalchemy.engine").setLevel(logging.INFO)
+    # The URLs of fetches, and the values of statements.
+    for name in ("httpx", "httpcore", "aiosqlite"):
+        logging.getLogger(name).setLevel(logging.WARNING)

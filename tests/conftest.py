@@ -8,7 +8,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from config import Settings
+from logs import quiet_libraries
 from tests.databases import MakeDatabase, postgres_database, postgres_server
+from tests.leaks import watch
 from tests.service import Service, User, make_settings, running
 
 BACKENDS = ["sqlite", "postgresql"]
@@ -20,9 +22,28 @@ def clean_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [*Settings.model_fields, "cors_origins"]:
             patch.delenv(name.upper(), raising=False)
-        # In a test, httpx is also the client; its lines are none of the service's.
-        logging.getLogger("httpx").setLevel(logging.WARNING)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def watched_log() -> Iterator[None]:
+    """Every line of the log, of whatever level, is looked through for secrets."""
+    quiet_libraries()
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(watch)
+    root.setLevel(logging.DEBUG)
+    yield
+    root.removeHandler(watch)
+    root.setLevel(level)
+    assert watch.take() == []
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks(watched_log: None) -> Iterator[None]:
+    """No test, whatever it shows, makes the service tell a secret."""
+    yield
+    assert watch.take() == []
 
 
 @pytest.fixture(scope="session")

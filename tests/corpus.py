@@ -14,8 +14,9 @@ from itertools import cycle, product
 from typing import Any, Final
 
 from middleware.body import MAX_BODY_BYTES
+from tests.leaks import SECRET
 from tests.server import head
-from tests.service import SECRET, make_token, sign_raw
+from tests.service import make_token, sign_raw
 
 MALLORY: Final = "mallory"
 VICTIM: Final = "victim"

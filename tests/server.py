@@ -19,12 +19,17 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 
+from tests.leaks import watch
+
 ROOT: Final = Path(__file__).parent.parent
 
 # No setting, but what finds programs and measures coverage.
 INHERITED: Final = {
     name: value for name, value in os.environ.items() if name == "PATH" or "COVERAGE" in name
 }
+
+# A start without a key prints these two lines for a developer, and not into the log.
+DEMO: Final = re.compile(r"^(eyJ|curl ).*$", re.MULTILINE)
 
 
 @contextmanager
@@ -65,7 +70,9 @@ def connect(port: int) -> socket.socket:
 def read_answer(connection: socket.socket, method: str = "GET") -> "Answer":
     response = HTTPResponse(connection, method=method)
     response.begin()
-    return Answer(response.status, dict(response.getheaders()), response.read())
+    answer = Answer(response.status, dict(response.getheaders()), response.read())
+    watch.read(f"{answer.headers} {answer.body.decode()}", "an answer")
+    return answer
 
 
 def exchange(port: int, request: bytes) -> "Answer":
@@ -123,9 +130,11 @@ async def uvicorn_process(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
+    running = Process(process)
     try:
-        yield Process(process)
+        yield running
     finally:
         if process.returncode is None:
             process.terminate()
-            await process.wait()
+            await running.end()
+        watch.read(DEMO.sub("", running.output), "what a process printed")

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -16,9 +16,8 @@ from fastapi import FastAPI
 
 from config import Settings
 from main import create_app
+from tests.leaks import SECRET, watch
 from tokens import encode_segment
-
-SECRET: Final = "a-shared-secret-of-the-tests-long-enough-for-every-HMAC-algorithm-there-is"
 
 
 def make_settings(**values: Any) -> Settings:
@@ -37,7 +36,7 @@ def make_token(
     """A signed token; a claim of None is left out."""
     content = {"sub": subject, "exp": time.time() + 900} | claims
     content = {name: value for name, value in content.items() if value is not None}
-    return jwt.encode(content, key, algorithm, headers)
+    return watch.issue(jwt.encode(content, key, algorithm, headers))
 
 
 def sign_raw(header: bytes | str, claims: bytes | str, key: str = SECRET) -> str:
@@ -45,7 +44,7 @@ def sign_raw(header: bytes | str, claims: bytes | str, key: str = SECRET) -> str
     parts = [part if isinstance(part, bytes) else part.encode() for part in (header, claims)]
     signed = ".".join(map(encode_segment, parts))
     mac = hmac.new(key.encode(), signed.encode(), hashlib.sha256).digest()
-    return f"{signed}.{encode_segment(mac)}"
+    return watch.issue(f"{signed}.{encode_segment(mac)}")
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -113,6 +112,14 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://testserver") as client,
+        httpx.AsyncClient(
+            transport=transport,
+            base_url="http://testserver",
+            event_hooks={"response": [watch_answer]},
+        ) as client,
     ):
         yield Service(app, client)
+
+
+async def watch_answer(response: httpx.Response) -> None:
+    watch.read(f"{response.headers} {(await response.aread()).decode()}", "an answer")

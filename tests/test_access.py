@@ -10,7 +10,8 @@ from fastapi.routing import iter_route_contexts
 from sqlalchemy import event
 
 from main import create_app
-from tests.service import SECRET, Service, User, bearer, make_settings, make_token
+from tests.leaks import SECRET
+from tests.service import Service, User, bearer, make_settings, make_token
 
 PUBLIC = {"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'

@@ -16,7 +16,8 @@ import httpx
 import pytest
 
 from tests.databases import MakeDatabase
-from tests.service import SECRET, bearer, make_settings, running
+from tests.leaks import SECRET
+from tests.service import bearer, make_settings, running
 
 FOLDER = Path(__file__).parent / "better_auth"
 

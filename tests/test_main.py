@@ -14,8 +14,8 @@ import pytest
 
 import main
 from tests.databases import MakeDatabase
+from tests.leaks import SECRET
 from tests.server import uvicorn_process
-from tests.service import SECRET
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - [\w.]+ - [A-Z]+ - .+")
 

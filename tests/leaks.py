@@ -1,0 +1,54 @@
+# [Task]: T081 [From]: specs/api/rest-endpoints.md
+"""Looks for secrets in all that the service says while the tests run."""
+
+import logging
+import re
+from typing import Final
+
+from logs import LineFormatter
+
+# The password of every database URL in the tests.
+PASSWORD: Final = "hunter2"
+SECRET: Final = "a-shared-secret-of-the-tests-long-enough-for-every-HMAC-algorithm-there-is"
+
+# How the header and the claims of every JWT begin: `{"` in base64url. Its signature is found by
+# the segments that were issued.
+JWT: Final = re.compile(r"eyJ[\w-]{8,}")
+SEGMENT: Final = re.compile(r"[\w-]{20,}")
+
+
+class LeakWatch(logging.Handler):
+    """Reads each log line of whatever level as it would be printed, and what it is given to read:
+    answers, and the output of processes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(LineFormatter())
+        self._issued: set[str] = set()
+        self._leaks: list[str] = []
+
+    def issue(self, token: str) -> str:
+        """Takes note of a token of the tests, and gives it back."""
+        self._issued.update(SEGMENT.findall(token))
+        return token
+
+    def read(self, text: str, where: str) -> None:
+        if (
+            SECRET in text
+            or PASSWORD in text
+            or JWT.search(text)
+            or not self._issued.isdisjoint(SEGMENT.findall(text))
+        ):
+            self._leaks.append(f"{where}: {text}")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.read(self.format(record), f"the log of {record.name}")
+
+    def take(self) -> list[str]:
+        """What leaked since the last time."""
+        leaks, self._leaks = self._leaks, []
+        return leaks
+
+
+watch: Final = LeakWatch()
