@@ -9,8 +9,10 @@ import pytest
 
 from config import Settings
 from logs import quiet_libraries
+from main import create_app
 from tests.databases import MakeDatabase, postgres_database, postgres_server
 from tests.leaks import watch
+from tests.server import serving
 from tests.service import Service, User, make_settings, running
 
 BACKENDS = ["sqlite", "postgresql"]
@@ -75,6 +77,16 @@ async def service(
     """The service on each backend."""
     async with running(make_settings(database_url=await make_database(request.param))) as service:
         yield service
+
+
+@pytest.fixture(scope="session", params=BACKENDS)
+async def live_port(
+    request: pytest.FixtureRequest, make_database: MakeDatabase
+) -> AsyncIterator[int]:
+    """The port of the service on each backend, behind a real uvicorn."""
+    settings = make_settings(database_url=await make_database(request.param))
+    with serving(create_app(settings)) as port:
+        yield port
 
 
 @pytest.fixture(params=BACKENDS)
