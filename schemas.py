@@ -46,7 +46,11 @@ def true_or_false(value: object) -> object:
 Title = Annotated[
     str,
     StringConstraints(min_length=1, max_length=TITLE_LENGTH),
-    Field(json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]*$"}, examples=["Buy milk"]),
+    Field(
+        description="White space around it is trimmed first.",
+        json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]*$"},
+        examples=["Buy milk"],
+    ),
     BeforeValidator(trim),
 ]
 Description = Annotated[
@@ -74,14 +78,18 @@ Completed = Annotated[
 
 
 class TaskCreate(BaseModel):
-    """A new task."""
+    """A new task. Fields that aren't named here are passed over, but text in them can't contain a
+    NUL character either.
+    """
 
     title: Title
     description: Description = Field(default_factory=lambda: None)
 
 
 class TaskUpdate(BaseModel):
-    """Any of a task's fields; what is absent stays, and only `description` can be null."""
+    """Any of a task's fields; what is absent stays, and only `description` can be null. Fields that
+    aren't named here are passed over, as in `TaskCreate`.
+    """
 
     # What was sent is told by `model_fields_set`.
     title: Title = Field(default_factory=str)

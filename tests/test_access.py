@@ -12,6 +12,7 @@ from sqlalchemy import event
 from main import create_app
 from tests.leaks import SECRET
 from tests.service import Service, User, bearer, make_settings, make_token
+from tokens import TokenVerifier
 
 PUBLIC = {"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'
@@ -144,6 +145,26 @@ async def test_the_token_is_judged_before_anything_else(
     response = await service.client.request(method, path, content=never_sent(), headers=headers)
 
     assert response.status_code == status
+
+
+@every_guarded_route
+@pytest.mark.requirement("T020")
+async def test_the_token_is_verified_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch, method: str, path: str
+) -> None:
+    verifier = service.app.state.token_verifier
+    verified = []
+
+    async def verify(token: str) -> str:
+        verified.append(token)
+        subject: str = await TokenVerifier.verify(verifier, token)
+        return subject
+
+    monkeypatch.setattr(verifier, "verify", verify)
+    headers = bearer(make_token("somebody"))
+    await ask(service, method, path, "somebody", headers=headers, json={"title": "x"})
+
+    assert len(verified) == 1
 
 
 @pytest.mark.requirement("T020")

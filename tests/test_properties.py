@@ -1,0 +1,93 @@
+# [Task]: T022, T023, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""Whatever Hypothesis makes up for a token or a body is taken or refused, and never fails."""
+
+import asyncio
+import json
+import time
+from contextlib import suppress
+from typing import Any, Final
+
+import pytest
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from errors import answer_invalid_request
+from middleware.body import parse_json
+from tests.leaks import SECRET
+from tests.search import EXAMPLES, SEED
+from tests.service import sign_raw
+from tokens import InvalidToken, TokenVerifier
+
+SEARCH: Final = settings(
+    max_examples=20 * EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+JSON: Final = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.text()
+    | st.sampled_from([10**400, -(10**400), 2**63, "x" * 300, "\ud800", "\0"]),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3)
+    ),
+    max_leaves=8,
+)
+NOW: Final = int(time.time())
+
+
+def some_of(names: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=dict.fromkeys(names, values))
+
+
+HEADERS: Final = some_of(
+    ["alg", "typ", "kid", "crit", "b64", "cty", "jku", "zip"],
+    JSON | st.sampled_from(["HS256", "JWT", "x"]),
+)
+CLAIMS: Final = some_of(
+    ["sub", "exp", "nbf", "iat", "iss", "aud", "jti"],
+    JSON | st.sampled_from(["somebody", "me", "you", NOW, NOW + 900]),
+)
+GOOD_HEADER: Final = {"alg": "HS256", "typ": "JWT"}
+GOOD_CLAIMS: Final = {"sub": "somebody", "exp": NOW + 900, "iss": "me", "aud": "you"}
+
+
+@pytest.mark.requirement("T022", "T023")
+@pytest.mark.parametrize("expected", [{}, {"issuer": "me", "audience": "you"}])
+@seed(SEED)
+@SEARCH
+@given(
+    headers=HEADERS | HEADERS.map(lambda more: more | GOOD_HEADER),
+    claims=CLAIMS.map(lambda more: GOOD_CLAIMS | more) | JSON,
+)
+def test_a_signed_token_is_good_or_not(
+    expected: dict[str, str], headers: dict[str, Any], claims: Any
+) -> None:
+    verifier = TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None, **expected)
+    token = sign_raw(json.dumps(headers), json.dumps(claims))
+
+    with suppress(InvalidToken):
+        assert asyncio.run(verifier.verify(token)) == claims["sub"]
+
+
+@pytest.mark.requirement("T063")
+@seed(SEED)
+@SEARCH
+@given(
+    body=st.binary(max_size=60)
+    | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | JSON.map(lambda value: json.dumps(value).encode())
+)
+def test_a_body_is_json_or_not(body: bytes) -> None:
+    try:
+        content = parse_json(body)
+    except RequestValidationError as error:
+        # What is answered can be written, whatever was sent.
+        answer_invalid_request(Request({"type": "http"}), error)
+    else:
+        assert json.dumps(content).encode()
