@@ -9,7 +9,6 @@ from typing import Annotated, Final, Literal
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     StrictBool,
     StringConstraints,
@@ -99,8 +98,6 @@ class TaskUpdate(BaseModel):
 
 class TaskPublic(BaseModel):
     """A task as it is answered, its times in UTC (RFC 3339)."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: int
     user_id: str

@@ -125,10 +125,10 @@ def encode_segment(content: bytes) -> str:
 
 def decode_segment(segment: str) -> bytes:
     try:
-        content = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+        content = base64.urlsafe_b64decode(segment + "==")
     except ValueError:
         raise InvalidToken("not base64url") from None
-    # The decoder skips foreign characters, padding and unused bits that aren't zero.
+    # The decoder skips foreign characters, needless padding and unused bits that aren't zero.
     if encode_segment(content) != segment:
         raise InvalidToken("not canonical base64url")
     return content

@@ -305,7 +305,7 @@ async def test_an_empty_list_of_keys_is_a_list(start: Start, key_server: KeyServ
 
 class Clock:
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 0.0
 
     def __call__(self) -> float:
         return self.now
@@ -395,7 +395,8 @@ async def test_keys_in_hand_serve_on_while_the_key_server_is_away(
     key_server.keys = []
     clock.now += 30
     assert await keys.find("EdDSA", "EdDSA")  # the last time: a fetch is under way now
-    await keys._refresh()
+    assert keys._fetch_under_way is not None
+    await keys._fetch_under_way
     assert await keys.find("EdDSA", "EdDSA") is None
 
 

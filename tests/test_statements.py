@@ -54,6 +54,8 @@ def test_each_statement_carries_its_owner(name: str) -> None:
     statement = ALL[name]
 
     assert names_its_owner(statement)
+    # SQLAlchemy compiles it once.
+    assert statement._generate_cache_key() is not None
     tables = {node for node in visitors.iterate(statement) if node.__visit_name__ == "table"}
     assert tables == {task}
 

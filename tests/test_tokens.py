@@ -55,12 +55,20 @@ async def test_a_good_token(service: Service, token: str) -> None:
 
 
 @pytest.mark.requirement("T023")
-@pytest.mark.parametrize(("skew", "status"), [(8, 200), (12, 401)])
-async def test_a_clock_may_be_ten_seconds_off(service: Service, skew: int, status: int) -> None:
-    now = time.time()
-    for change in ({"exp": now - skew}, {"nbf": now + skew}, {"iat": now + skew}):
-        token = sign_raw(HEADER, claims(**change))
-        assert (await ask(service, f"Bearer {token}"))[0] == status
+@pytest.mark.parametrize(
+    ("name", "off", "status"),
+    [
+        *[("exp", -8, 200), ("exp", -10.5, 401)],
+        *[("nbf", 9.5, 200), ("nbf", 12, 401)],
+        *[("iat", 9.5, 200), ("iat", 12, 401)],
+    ],
+)
+async def test_a_clock_may_be_ten_seconds_off(
+    service: Service, name: str, off: float, status: int
+) -> None:
+    token = sign_raw(HEADER, claims(**{name: time.time() + off}))
+
+    assert (await ask(service, f"Bearer {token}"))[0] == status
 
 
 @pytest.mark.requirement("T022")
