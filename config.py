@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Annotated, Final, Literal
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 from pydantic import (
@@ -140,7 +141,7 @@ class Settings(BaseSettings):
     @field_validator("better_auth_url", "jwks_url")
     @classmethod
     def check_http_url(cls, value: str | None) -> str | None:
-        if value is not None and origin_of(read_http_url(value)) is None:
+        if value is not None and not (is_fetchable(value) and origin_of(read_http_url(value))):
             raise ValueError(
                 "is no http:// or https:// URL with a host and without user name, query or fragment"
             )
@@ -187,6 +188,15 @@ class Settings(BaseSettings):
                 f"is no shared secret but a key file's content; {NEW_SECRET}"
             ) from None
         return value
+
+
+def is_fetchable(url: str) -> bool:
+    """Whether httpx will take it; `urlsplit` passes over blanks and control characters."""
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return url.isprintable() and " " not in url
 
 
 def read_http_url(text: str) -> SplitResult:

@@ -75,8 +75,8 @@ class KeySet:
                 self._searched_at = now
         elif now >= max(self._fetched_at + MAX_AGE_SECONDS, self._failed_at + REFETCH_SECONDS):
             fetch = self._refresh()
-            # Nobody waits again for a key server that was away the last time.
-            if self._failed_at <= self._fetched_at:
+            # Nobody waits again for a key server that was away just now.
+            if now >= self._failed_at + 2 * REFETCH_SECONDS:
                 await fetch
         elif key_id not in self._keys:
             if now >= self._searched_at + REFETCH_SECONDS:
@@ -121,9 +121,11 @@ class KeySet:
 
     async def _download(self) -> bytes:
         content = bytearray()
-        async with self._client.stream("GET", self._url) as response:
+        # A compressed list could be of any size before it is known to be too long.
+        headers = {"Accept-Encoding": "identity"}
+        async with self._client.stream("GET", self._url, headers=headers) as response:
             response.raise_for_status()
-            async for chunk in response.aiter_bytes():
+            async for chunk in response.aiter_raw():
                 content += chunk
                 if len(content) > MAX_RESPONSE_BYTES:
                     raise ValueError("the list of keys is too long")

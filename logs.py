@@ -2,6 +2,7 @@
 """One format for every line: `YYYY-MM-DD HH:MM:SS - module - LEVEL - [request id] message`."""
 
 import logging
+import re
 from contextvars import ContextVar
 from typing import Final
 
@@ -11,8 +12,14 @@ TIME: Final = "%Y-%m-%d %H:%M:%S"
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
+# A JWT, also one without its end: its header begins with `{"` in base64url.
+TOKEN: Final = re.compile(r"eyJ[\w-]{8,}[\w.-]*")
+
+
 class LineFormatter(logging.Formatter):
-    """Puts the id of the request that a line belongs to before its message."""
+    """Puts the id of the request that a line belongs to before its message, and leaves out tokens:
+    a client may send one in a path or an id, where it has no place.
+    """
 
     def __init__(self) -> None:
         super().__init__(LINE, TIME)
@@ -21,6 +28,9 @@ class LineFormatter(logging.Formatter):
         if (current := request_id.get()) is not None:
             record.message = f"[{current}] {record.message}"
         return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return TOKEN.sub("[token]", super().format(record))
 
 
 def configure_logging(level: str, *, sql: bool = False) -> None:

@@ -42,8 +42,8 @@ def is_task_path(scope: Scope) -> bool:
 
 
 class Manners:
-    """Serves HEAD as GET without the body, names all methods on OPTIONS and 405, and takes a task
-    path with a trailing slash for the same path without.
+    """Serves HEAD as GET without the body, names all methods on OPTIONS and 405, takes a task path
+    with a trailing slash for the same path without, and upgrades to nothing.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -63,9 +63,13 @@ class Manners:
         scope = {**scope, "path": path}
         if method == "HEAD":
             scope["method"] = "GET"
+        wants_upgrade = "upgrade" in Headers(scope=scope)
 
         async def send_politely(message: Message) -> None:
             if message["type"] == "http.response.start":
+                if wants_upgrade:
+                    # Behind this request httptools takes the bytes of its body for the next one.
+                    MutableHeaders(scope=message)["Connection"] = "close"
                 is_refused = message["status"] == status.HTTP_405_METHOD_NOT_ALLOWED
                 if (is_refused or method == "OPTIONS") and (allowed := allowed_methods(scope)):
                     MutableHeaders(scope=message)["Allow"] = ", ".join(allowed)

@@ -11,8 +11,8 @@ from logs import LineFormatter
 PASSWORD: Final = "hunter2"
 SECRET: Final = "a-shared-secret-of-the-tests-long-enough-for-every-HMAC-algorithm-there-is"
 
-# How the header and the claims of every JWT begin: `{"` in base64url. Its signature is found by
-# the segments that were issued.
+# How the header and the claims of every JWT begin: `{"` in base64url. What doesn't, its signature
+# or a part of it, is found by the segments that were issued.
 JWT: Final = re.compile(r"eyJ[\w-]{8,}")
 SEGMENT: Final = re.compile(r"[\w-]{20,}")
 

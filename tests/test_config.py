@@ -227,6 +227,36 @@ def test_keys_elsewhere_need_an_issuer(refusal: Any) -> None:
     assert "JWKS_URL needs BETTER_AUTH_URL" in refusal(JWKS_URL="https://keys.example/jwks")
 
 
+@pytest.mark.requirement("T078")
+@pytest.mark.parametrize("name", ["BETTER_AUTH_URL", "JWKS_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "app.example",
+        "ftp://app.example",
+        "https://",
+        "https://user:hunter2@app.example",
+        "https://app.example?x",
+        "https://app.example#x",
+        "https://[::1",
+        "https://app.example:x",
+        " https://app.example",
+        "https://app.example\r",
+        "https://app.example/\tx",
+        "https://app.example/\x7f",
+        "https://app.example/a b",
+        "https://999.1.1.1",
+        "https://app.example/" + "x" * 70_000,
+    ],
+    ids=lambda text: repr(text[:40]),
+)
+def test_a_url_that_cannot_be_fetched_is_refused(refusal: Any, name: str, url: str) -> None:
+    message = refusal(**{"BETTER_AUTH_URL": "https://app.example", name: url})
+
+    assert f"{name} is no http:// or https:// URL" in message
+    assert "hunter2" not in message
+
+
 @pytest.mark.requirement("T077")
 @pytest.mark.parametrize(
     ("url", "origin", "keys"),

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -61,6 +62,7 @@ class KeyServer:
         self.keys: list[dict[str, Any]] = [public_jwk(name) for name in KEYS]
         self.body: bytes | None = None
         self.status = 200
+        self.headers = ""
         self.asked = 0
         self.is_asked = asyncio.Event()
         self.may_answer = asyncio.Event()
@@ -76,7 +78,7 @@ class KeyServer:
             body = self.body
             if body is None:
                 body = json.dumps({"keys": self.keys}).encode()
-            head = f"HTTP/1.1 {self.status} Status\r\nContent-Length: {len(body)}\r\n"
+            head = f"HTTP/1.1 {self.status} Status\r\nContent-Length: {len(body)}\r\n{self.headers}"
             writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
             await writer.drain()
         writer.close()
@@ -287,6 +289,15 @@ async def test_no_list_of_keys_is_503(
         assert await ask(service, make_token(USER)) == (200, [])
 
 
+@pytest.mark.requirement("T026", "T027")
+async def test_a_list_of_keys_is_never_unpacked(start: Start, key_server: KeyServer) -> None:
+    # Unpacked, a few hundred bytes could fill the memory.
+    key_server.body = gzip.compress(json.dumps({"keys": key_server.keys}).encode())
+    key_server.headers = "Content-Encoding: gzip\r\n"
+    async with start() as service:
+        assert await ask(service, published_token()) == UNAVAILABLE
+
+
 @pytest.mark.requirement("T027")
 async def test_an_unreachable_key_server_is_503(start: Start) -> None:
     async with start(jwks_url="http://127.0.0.1:9/") as service:
@@ -423,6 +434,21 @@ async def test_nobody_waits_twice_for_a_key_server_that_is_away(
     clock.now += 30
 
     assert await keys.find("EdDSA", "EdDSA")
+
+
+@pytest.mark.requirement("T026")
+async def test_after_a_quiet_time_a_withdrawn_key_stops_all_the_same(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, clock = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    key_server.status = 500
+    clock.now += 600
+    assert await keys.find("EdDSA", "EdDSA")
+    key_server.status, key_server.keys = 200, []
+    clock.now += 3600
+
+    assert await keys.find("EdDSA", "EdDSA") is None
 
 
 @pytest.mark.requirement("T026")

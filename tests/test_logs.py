@@ -7,6 +7,7 @@ import re
 import pytest
 
 from logs import LineFormatter, configure_logging, request_id
+from tests.leaks import watch
 from tests.service import Service, User, bearer, make_token
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ([\w.]+) - ([A-Z]+) - (.*)")
@@ -123,6 +124,25 @@ def test_a_traceback_follows_its_line() -> None:
     assert LINE.fullmatch(first)
     assert second == "Traceback (most recent call last):"
     assert last.startswith("ValueError: invalid literal")
+
+
+@pytest.mark.requirement("T081")
+async def test_a_token_where_it_has_no_place_is_left_out(
+    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caplog.handler, "formatter", LineFormatter())
+    caplog.set_level(logging.INFO)
+    token = make_token("x")
+
+    headers = {"X-Request-ID": token[:128]}
+    await service.client.get(f"/api/{token}/tasks", headers=headers)
+    logging.getLogger("some.module").error("Unforeseen", exc_info=ValueError(token))
+
+    assert "[[token]] GET /api/[token]/tasks 401" in caplog.text
+    assert "ValueError: [token]\n" in caplog.text
+    assert not any(part in caplog.text for part in token.split("."))
+    # The answer has the id that was sent, and no leak is meant by it.
+    assert len(watch.take()) == 1
 
 
 @pytest.mark.requirement("T073")

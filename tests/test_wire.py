@@ -1,10 +1,10 @@
-# [Task]: T021, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T021, T062, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """What a client can do to a connection of a real uvicorn, while others are served."""
 
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import pytest
@@ -232,3 +232,20 @@ def test_a_request_after_a_refused_body_is_read_as_a_request(port: int) -> None:
     _, refused, served = received.split(b"HTTP/1.1 ")
     assert (refused[:3], served[:3]) == (b"413", b"200")
     assert served.endswith(b'{"status":"healthy"}')
+
+
+@pytest.mark.requirement("T062")
+@pytest.mark.parametrize(("method", "path"), [("GET", "/health"), ("POST", TASKS), ("PUT", "/x")])
+def test_nothing_follows_a_request_for_an_upgrade(port: int, method: str, path: str) -> None:
+    """httptools takes what is behind it for the next request, though it is a body."""
+    body = head("GET", "/health")
+    upgrade = ("Connection: Upgrade", "Upgrade: h2c", f"Content-Length: {len(body)}")
+
+    with connect(port) as connection:
+        connection.sendall(head(method, path, *upgrade))
+        answer = read_answer(connection)
+        with suppress(ConnectionError):
+            connection.sendall(body)
+            assert connection.recv(65536) == b""
+
+    assert answer.headers["connection"] == "close"
