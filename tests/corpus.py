@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, product
+from itertools import count, cycle, product
 from typing import Any, Final
 
 from tests.leaks import SECRET
@@ -121,6 +121,16 @@ def without_a_token() -> Iterator[Case]:
 def malformed_tokens() -> Iterator[Case]:
     header, payload, signature = GOOD.split(".")
     last = chr(ord(signature[-1]) + 1)
+    # What a lenient decoder takes for the same bytes.
+    for foreign, place in product((" ", "\t", " " * 4, "!" * 4, "=", ".", "%20"), (1, 20)):
+        bent = signature[:place] + foreign + signature[place:]
+        yield authorization(f"Bearer {header}.{payload}.{bent}", 401, INVALID_TOKEN)
+    for digit, foreign in (("-", "+"), ("_", "/")):
+        tokens = (sign_raw(HEADER, claims(jti=number)) for number in count())
+        with_digit = next(one for one in tokens if digit in one.rpartition(".")[2])
+        signed, _, end = with_digit.rpartition(".")
+        bent = end.replace(digit, foreign)
+        yield authorization(f"Bearer {signed}.{bent}", 401, INVALID_TOKEN)
     for value in (
         "Bearer",
         "Bearer x",
