@@ -5,16 +5,22 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
-from fastapi.routing import iter_route_contexts
+from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import event
 
 from main import create_app
+from middleware.access import CurrentUser, verify_user_access
+from middleware.body import TaskCreateBody
+from routes import tasks
 from tests.leaks import SECRET
 from tests.service import Service, User, bearer, make_settings, make_token
 from tokens import TokenVerifier
 
 PUBLIC = {"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
+JSON = {"Content-Type": "application/json"}
 INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'
 EXPIRED = 'Bearer error="invalid_token", error_description="The token has expired"'
 
@@ -53,6 +59,30 @@ def test_the_matrix_has_all_six_task_routes() -> None:
         ("POST", "/api/{user_id}/tasks"),
         ("PUT", "/api/{user_id}/tasks/{task_id}"),
     ]
+
+
+@pytest.mark.requirement("T020")
+def test_each_route_declares_verify_user_access() -> None:
+    for route in tasks.router.routes:
+        assert isinstance(route, APIRoute)
+        assert verify_user_access in {depends.call for depends in route.dependant.dependencies}
+
+
+@pytest.mark.requirement("T021")
+async def test_a_body_waits_for_the_token_wherever_it_is_declared(service: Service) -> None:
+    app = FastAPI()
+    app.state = service.app.state
+
+    @app.post("/api/{user_id}/backwards")
+    async def backwards(body: TaskCreateBody, user_id: CurrentUser) -> None:
+        pytest.fail("a stranger got here")
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://testserver"
+    ) as client:
+        response = await client.post("/api/somebody/backwards", content=never_sent(), headers=JSON)
+
+    assert response.status_code == 401
 
 
 @every_guarded_route
