@@ -76,12 +76,22 @@ async def test_a_body_of_undeclared_length_is_cut_off_at_the_first_byte_too_many
 
 
 @pytest.mark.requirement("T065")
-async def test_a_declared_length_is_refused_before_a_byte_arrives(alice: User) -> None:
+@pytest.mark.parametrize("length", ["65537", "0070000", str(2**63), "9" * 5000])
+async def test_a_declared_length_is_refused_before_a_byte_arrives(alice: User, length: str) -> None:
     async def silent() -> AsyncIterator[bytes]:
         pytest.fail("the body was read")
         yield b""
 
-    headers = JSON | {"Content-Length": "65537"}
+    headers = JSON | {"Content-Length": length}
     response = await alice.request("POST", content=silent(), headers=headers)
 
     assert response.status_code == 413
+
+
+@pytest.mark.requirement("T065")
+@pytest.mark.parametrize("length", ["-70000", "+70000", "70_000", "0x11170", "\u00b9" * 9, ""])
+async def test_what_is_no_length_is_the_servers_to_refuse(alice: User, length: str) -> None:
+    headers = [*JSON.items(), ("Content-Length", length.encode("latin-1"))]
+    response = await alice.request("POST", content=b'{"title": "x"}', headers=dict(headers))
+
+    assert response.status_code == 201
