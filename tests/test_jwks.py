@@ -203,6 +203,7 @@ async def test_issuer_and_audience_can_be_set(start: Start) -> None:
         {"alg": "Ed25519"},
         {"alg": 5},
         {"use": "enc"},
+        {"use": "wrap"},
         {"kty": "EC"},
         {"kty": None},
         {"kty": ["OKP"]},
