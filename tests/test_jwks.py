@@ -436,6 +436,7 @@ async def test_nobody_waits_twice_for_a_key_server_that_is_away(
     clock.now += later
 
     assert await keys.find("EdDSA", "EdDSA")
+    assert keys._fetch_under_way is not None
 
 
 @pytest.mark.requirement("T026")
