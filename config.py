@@ -192,11 +192,13 @@ class Settings(BaseSettings):
 
 def is_fetchable(url: str) -> bool:
     """Whether httpx will take it; `urlsplit` passes over blanks and control characters."""
+    if not url.isprintable() or " " in url:
+        return False
     try:
         httpx.URL(url)
     except httpx.InvalidURL:
         return False
-    return url.isprintable() and " " not in url
+    return True
 
 
 def read_http_url(text: str) -> SplitResult:

@@ -48,8 +48,9 @@ async def read_body(request: Request) -> bytes:
     `MAX_BODY_BYTES`, on the declared length or on the first byte too many, and 408 for a body that
     isn't all there after `BODY_TIMEOUT`.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0]
-    if media_type.strip(" \t").lower() != "application/json":
+    media_types = request.headers.getlist("content-type")
+    essences = [one.partition(";")[0].strip(" \t").lower() for one in media_types]
+    if essences != ["application/json"]:
         raise HTTPException(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"
         )

@@ -58,7 +58,7 @@ class RequestContext:
                 level,
                 "%s %s %d %.1f ms",
                 scope["method"],
-                quote(scope["path"], errors="replace"),
+                quote(scope["path"]),
                 status,
                 milliseconds,
             )

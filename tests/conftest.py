@@ -2,10 +2,12 @@
 """Fixtures. The service runs once a run and backend; each test brings users of its own."""
 
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 
 import pytest
+from sqlalchemy import Engine, event
 
 from config import Settings
 from logs import quiet_libraries
@@ -13,18 +15,25 @@ from main import create_app
 from tests.databases import MakeDatabase, postgres_database, postgres_server
 from tests.leaks import watch
 from tests.server import serving
-from tests.service import Service, User, make_settings, running
+from tests.service import Service, User, check_statement, make_settings, running
 
 BACKENDS = ["sqlite", "postgresql"]
 
 
+def pytest_configure() -> None:
+    """No setting of the machine, and no proxy, reaches a test."""
+    names = [*Settings.model_fields, "cors_origins", "http_proxy", "https_proxy", "all_proxy"]
+    for name in names:
+        os.environ.pop(name.upper(), None)
+        os.environ.pop(name, None)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def clean_environment() -> Iterator[None]:
-    """No setting of the machine reaches a test."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [*Settings.model_fields, "cors_origins"]:
-            patch.delenv(name.upper(), raising=False)
-        yield
+def watched_statements() -> Iterator[None]:
+    """No request, of whichever test, runs a statement that `statements.py` doesn't have."""
+    event.listen(Engine, "before_execute", check_statement)
+    yield
+    event.remove(Engine, "before_execute", check_statement)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,9 +3,8 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from typing import Final
-
-from logs import LineFormatter
 
 # The password of every database URL in the tests.
 PASSWORD: Final = "hunter2"
@@ -18,13 +17,12 @@ SEGMENT: Final = re.compile(r"[\w-]{20,}")
 
 
 class LeakWatch(logging.Handler):
-    """Reads each log line of whatever level as it would be printed, and what it is given to read:
-    answers, and the output of processes.
+    """Reads each log line of whatever level, before `logs.py` leaves out what looks like a token,
+    and what it is given to read: answers, and the output of processes.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.setFormatter(LineFormatter())
         self._issued: set[str] = set()
         self._leaks: list[str] = []
 
@@ -41,6 +39,9 @@ class LeakWatch(logging.Handler):
             or not self._issued.isdisjoint(SEGMENT.findall(text))
         ):
             self._leaks.append(f"{where}: {text}")
+
+    def read_answer(self, headers: Mapping[str, str], body: bytes) -> None:
+        self.read(f"{headers} {body.decode()}", "an answer")
 
     def emit(self, record: logging.LogRecord) -> None:
         self.read(self.format(record), f"the log of {record.name}")

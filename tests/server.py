@@ -71,7 +71,7 @@ def read_answer(connection: socket.socket, method: str = "GET") -> "Answer":
     response = HTTPResponse(connection, method=method)
     response.begin()
     answer = Answer(response.status, dict(response.getheaders()), response.read())
-    watch.read(f"{answer.headers} {answer.body.decode()}", "an answer")
+    watch.read_answer(answer.headers, answer.body)
     return answer
 
 

@@ -244,6 +244,7 @@ def test_keys_elsewhere_need_an_issuer(refusal: Any) -> None:
         "https://app.example\r",
         "https://app.example/\tx",
         "https://app.example/\x7f",
+        "https://app.example/\udcff",
         "https://app.example/a b",
         "https://999.1.1.1",
         "https://app.example/" + "x" * 70_000,

@@ -2,6 +2,7 @@
 """The corpus of hostile requests, sent as bytes to a real uvicorn on both databases."""
 
 import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ class Target:
 async def target(
     request: pytest.FixtureRequest, make_database: MakeDatabase
 ) -> AsyncIterator[Target]:
-    """Each database, behind each of uvicorn's two parsers."""
+    """Both databases, and both of uvicorn's parsers."""
     backend, parser = request.param
     settings = make_settings(database_url=await make_database(backend))
     async with running(settings) as service:
@@ -58,6 +59,7 @@ def check_form(answer: Answer, request: bytes) -> None:
         assert answer.headers["www-authenticate"].startswith("Bearer")
     if answer.status == 405:
         assert answer.headers["allow"]
+    assert set(re.findall(rb'"user_id":"([^"]*)"', answer.body)) <= {MALLORY.encode()}
     if answer.status >= 400:
         assert CANARY.encode() not in answer.body
         assert answer.headers["content-type"] == "application/json"

@@ -16,7 +16,8 @@ logger = logging.getLogger("some.module")
 @pytest.mark.parametrize(
     "secret",
     [
-        TOKEN.rpartition(".")[2],
+        TOKEN,
+        *TOKEN.split("."),
         TOKEN.replace(".", " . "),
         SECRET,
         f"postgresql://user:{PASSWORD}@host/todo",
