@@ -227,6 +227,28 @@ def test_keys_elsewhere_need_an_issuer(refusal: Any) -> None:
     assert "JWKS_URL needs BETTER_AUTH_URL" in refusal(JWKS_URL="https://keys.example/jwks")
 
 
+SECONDS = ["BODY_TIMEOUT", "DB_POOL_TIMEOUT", "DB_POOL_RECYCLE", "DB_CONNECT_TIMEOUT"]
+BOUNDS = [
+    ("DB_POOL_SIZE", ["1", "1000"], ["0", "1001", "-1", "1.5", "x"]),
+    ("DB_MAX_OVERFLOW", ["0", "1000"], ["-1", "1001", "1.5", "x"]),
+    *(
+        (name, ["0.001", "3600"], ["0", "-1", "3600.1", "inf", "nan", "x"])
+        for name in [*SECONDS, "DB_STATEMENT_TIMEOUT"]
+    ),
+]
+
+
+@pytest.mark.requirement("T077", "T078")
+@pytest.mark.parametrize(("name", "good", "bad"), BOUNDS)
+def test_numbers_have_bounds(
+    load: Any, refusal: Any, name: str, good: list[str], bad: list[str]
+) -> None:
+    for value in good:
+        assert getattr(load(**{name: value}), name.lower()) == float(value)
+    for value in bad:
+        assert f"\n{name} is not valid: input should be " in refusal(**{name: value})
+
+
 @pytest.mark.requirement("T078")
 @pytest.mark.parametrize("name", ["BETTER_AUTH_URL", "JWKS_URL"])
 @pytest.mark.parametrize(
@@ -318,3 +340,8 @@ def test_settings_never_show_a_secret(load: Any) -> None:
     ):
         assert "hunter2" not in shown
         assert SECRET not in shown
+
+
+@pytest.mark.requirement("T078")
+def test_an_entry_that_is_no_origin_is_told_by_its_number(refusal: Any) -> None:
+    assert "an entry, number 2, that" in refusal(ALLOWED_ORIGINS="https://a.example,hunter2")
