@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Delete, Insert, Select, Update
+from sqlalchemy import Delete, Insert, Select, Update, select, text
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 
 import statements
 from db import Database
+from logs import request_id
 from statements import owner, task
-from tests.service import TASK_STATEMENTS, Service, User
+from tests.service import TASK_STATEMENTS, Service, User, check_statement
 
 ROOT = Path(__file__).parent.parent
 
@@ -134,6 +135,20 @@ def test_that_check_can_fail_too() -> None:
     assert faults_of("import statements\nselect(statements.task)")
     assert faults_of("from statements import task")
     assert not faults_of("from sqlalchemy import select\nselect(1)")
+
+
+@pytest.mark.requirement("T014")
+def test_the_look_at_what_runs_can_fail() -> None:
+    check_statement(None, task.select())  # of a test, in no request
+    reset = request_id.set("mine")
+    try:
+        for statement in (*TASK_STATEMENTS.values(), select(1)):
+            check_statement(None, statement)
+        for other in (task.select(), select(task.c.title).where(task.c.id == 1), text("x")):
+            with pytest.raises(AssertionError):
+                check_statement(None, other)
+    finally:
+        request_id.reset(reset)
 
 
 @pytest.mark.requirement("T011")
