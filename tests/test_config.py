@@ -178,7 +178,7 @@ def test_a_known_or_mistaken_secret_is_refused(refusal: Any, secret: str) -> Non
 
 
 @pytest.mark.requirement("T029")
-@pytest.mark.parametrize("url", [NEON, "sqlite:///./other.db"])
+@pytest.mark.parametrize("url", [NEON, "sqlite:///./other.db", "sqlite:///./zoo.db"])
 def test_a_database_of_your_own_needs_a_key(load: Any, refusal: Any, url: str) -> None:
     message = refusal(DATABASE_URL=url)
 
@@ -258,6 +258,7 @@ def test_numbers_have_bounds(
         "ftp://app.example",
         "https://",
         "https://user:hunter2@app.example",
+        "https://user@app.example",
         "https://app.example?x",
         "https://app.example#x",
         "https://[::1",
@@ -344,4 +345,6 @@ def test_settings_never_show_a_secret(load: Any) -> None:
 
 @pytest.mark.requirement("T078")
 def test_an_entry_that_is_no_origin_is_told_by_its_number(refusal: Any) -> None:
-    assert "an entry, number 2, that" in refusal(ALLOWED_ORIGINS="https://a.example,hunter2")
+    message = refusal(ALLOWED_ORIGINS="https://a.example,hunter2")
+
+    assert "ALLOWED_ORIGINS (or CORS_ORIGINS) has an entry, number 2, that" in message
