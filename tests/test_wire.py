@@ -21,7 +21,7 @@ AUTHORIZED: Final = f"Authorization: Bearer {make_token('mallory')}"
 JSON: Final = "Content-Type: application/json"
 BODY: Final = b'{"title":"x"}'
 HEALTH: Final = head("GET", "/health", "Connection: close")
-BODY_TIMEOUT: Final = 1.0
+BODY_TIMEOUT: Final = 0.3
 
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
