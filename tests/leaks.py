@@ -3,8 +3,9 @@
 
 import logging
 import re
-from collections.abc import Mapping
 from typing import Final
+
+import httpx
 
 # The password of every database URL in the tests.
 PASSWORD: Final = "hunter2"
@@ -40,8 +41,8 @@ class LeakWatch(logging.Handler):
         ):
             self._leaks.append(f"{where}: {text}")
 
-    def read_answer(self, headers: Mapping[str, str], body: bytes) -> None:
-        self.read(f"{headers} {body.decode()}", "an answer")
+    def read_answer(self, answer: httpx.Response) -> None:
+        self.read(f"{dict(answer.headers)} {answer.content.decode()}", "an answer")
 
     def emit(self, record: logging.LogRecord) -> None:
         self.read(self.format(record), f"the log of {record.name}")

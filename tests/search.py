@@ -4,7 +4,17 @@
 import os
 from typing import Final
 
+from hypothesis import HealthCheck, settings
+
 # Of schemathesis for each operation, and of sequences of the state machine.
 EXAMPLES: Final = int(os.environ.get("TEST_EXAMPLES", "10"))
 # The same requests in every run, unless another seed is asked for.
 SEED: Final = int(os.environ.get("TEST_SEED", "1"))
+
+# A busy machine is no fault of what is tested.
+SEARCH: Final = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)

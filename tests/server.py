@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Final
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -67,28 +68,19 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=60)
 
 
-def read_answer(connection: socket.socket, method: str = "GET") -> "Answer":
+def read_answer(connection: socket.socket, method: str = "GET") -> httpx.Response:
     response = HTTPResponse(connection, method=method)
     response.begin()
-    answer = Answer(response.status, dict(response.getheaders()), response.read())
-    watch.read_answer(answer.headers, answer.body)
+    answer = httpx.Response(response.status, headers=response.getheaders(), content=response.read())
+    watch.read_answer(answer)
     return answer
 
 
-def exchange(port: int, request: bytes) -> "Answer":
+def exchange(port: int, request: bytes) -> httpx.Response:
     """The answer to these bytes."""
     with connect(port) as connection:
         connection.sendall(request)
         return read_answer(connection, request.partition(b" ")[0].decode(errors="replace"))
-
-
-class Answer:
-    """What came back over the wire."""
-
-    def __init__(self, status: int, headers: dict[str, str], body: bytes) -> None:
-        self.status = status
-        self.headers = {name.lower(): value for name, value in headers.items()}
-        self.body = body
 
 
 class Process:

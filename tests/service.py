@@ -141,4 +141,5 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
 
 
 async def watch_answer(response: httpx.Response) -> None:
-    watch.read_answer(response.headers, await response.aread())
+    await response.aread()
+    watch.read_answer(response)

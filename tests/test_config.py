@@ -227,14 +227,14 @@ def test_keys_elsewhere_need_an_issuer(refusal: Any) -> None:
     assert "JWKS_URL needs BETTER_AUTH_URL" in refusal(JWKS_URL="https://keys.example/jwks")
 
 
-SECONDS = ["BODY_TIMEOUT", "DB_POOL_TIMEOUT", "DB_POOL_RECYCLE", "DB_CONNECT_TIMEOUT"]
+SECONDS = [
+    *("BODY_TIMEOUT", "DB_POOL_TIMEOUT", "DB_POOL_RECYCLE"),
+    *("DB_CONNECT_TIMEOUT", "DB_STATEMENT_TIMEOUT"),
+]
 BOUNDS = [
     ("DB_POOL_SIZE", ["1", "1000"], ["0", "1001", "-1", "1.5", "x"]),
     ("DB_MAX_OVERFLOW", ["0", "1000"], ["-1", "1001", "1.5", "x"]),
-    *(
-        (name, ["0.001", "3600"], ["0", "-1", "3600.1", "inf", "nan", "x"])
-        for name in [*SECONDS, "DB_STATEMENT_TIMEOUT"]
-    ),
+    *((name, ["0.001", "3600"], ["0", "-1", "3600.1", "inf", "nan", "x"]) for name in SECONDS),
 ]
 
 

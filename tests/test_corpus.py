@@ -1,11 +1,11 @@
 # [Task]: T020, T022, T023, T028, T063, T071 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """The corpus of hostile requests, sent as bytes to a real uvicorn on both databases."""
 
-import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Row, text
 
@@ -13,7 +13,7 @@ from db import Database
 from main import create_app
 from tests.corpus import AUTHORIZED, CANARY, CORPUS, MALLORY, VICTIM, Case
 from tests.databases import MakeDatabase
-from tests.server import Answer, exchange, serving
+from tests.server import exchange, serving
 from tests.service import make_settings, running
 
 EVERYBODYS_TASKS = text("SELECT * FROM task ORDER BY id")
@@ -48,26 +48,26 @@ async def target(
             yield Target(port, service.app.state.database)
 
 
-def check_form(answer: Answer, request: bytes) -> None:
+def check_form(answer: httpx.Response, request: bytes) -> None:
     """What every answer has, whatever was asked."""
     path = request.split(b" ", 2)[1]
     assert answer.headers["x-request-id"]
     assert answer.headers["x-content-type-options"] == "nosniff"
     if path.startswith(b"/api/"):
         assert answer.headers["cache-control"] == "private, no-cache"
-    if answer.status == 401:
+    if answer.status_code == 401:
         assert answer.headers["www-authenticate"].startswith("Bearer")
-    if answer.status == 405:
+    if answer.status_code == 405:
         assert answer.headers["allow"]
-    assert set(re.findall(rb'"user_id":"([^"]*)"', answer.body)) <= {MALLORY.encode()}
-    if answer.status >= 400:
-        assert CANARY.encode() not in answer.body
+    assert set(re.findall(rb'"user_id":"([^"]*)"', answer.content)) <= {MALLORY.encode()}
+    if answer.status_code >= 400:
+        assert CANARY.encode() not in answer.content
         assert answer.headers["content-type"] == "application/json"
-        assert request.startswith(b"HEAD") or list(json.loads(answer.body)) == ["detail"]
+        assert request.startswith(b"HEAD") or list(answer.json()) == ["detail"]
 
 
-def check_detail(answer: Answer, expected: str | list[str]) -> None:
-    detail = json.loads(answer.body)["detail"]
+def check_detail(answer: httpx.Response, expected: str | list[str]) -> None:
+    detail = answer.json()["detail"]
     if isinstance(expected, str):
         assert detail == expected
     else:
@@ -83,7 +83,7 @@ async def test_a_hostile_request_has_its_answer(target: Target, case: Case) -> N
 
     answer = exchange(target.port, case.request)
 
-    assert answer.status == case.status
+    assert answer.status_code == case.status
     check_form(answer, case.request)
     if case.expected is not None and not case.request.startswith(b"HEAD"):
         check_detail(answer, case.expected)

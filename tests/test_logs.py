@@ -10,6 +10,17 @@ from logs import LineFormatter, configure_logging, request_id
 from tests.leaks import watch
 from tests.service import Service, User, bearer, make_token
 
+
+@pytest.fixture
+def printed(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> pytest.LogCaptureFixture:
+    """The log from INFO on, its text as it is printed."""
+    monkeypatch.setattr(caplog.handler, "formatter", LineFormatter())
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ([\w.]+) - ([A-Z]+) - (.*)")
 
 
@@ -128,32 +139,27 @@ def test_a_traceback_follows_its_line() -> None:
 
 @pytest.mark.requirement("T081")
 async def test_a_token_where_it_has_no_place_is_left_out(
-    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    service: Service, printed: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(caplog.handler, "formatter", LineFormatter())
-    caplog.set_level(logging.INFO)
     token = make_token("x")
 
     headers = {"X-Request-ID": token[:128]}
     await service.client.get(f"/api/{token}/tasks", headers=headers)
     logging.getLogger("some.module").error("Unforeseen", exc_info=ValueError(token))
 
-    assert "[[token]] GET /api/[token]/tasks 401" in caplog.text
-    assert "ValueError: [token]\n" in caplog.text
-    assert not any(part in caplog.text for part in token.split("."))
+    assert "[[token]] GET /api/[token]/tasks 401" in printed.text
+    assert "ValueError: [token]\n" in printed.text
+    assert not any(part in printed.text for part in token.split("."))
     # It is the client's own doing; the watch reads what was left out.
     assert watch.take()
 
 
 @pytest.mark.requirement("T073")
 async def test_all_lines_of_a_request_carry_its_id(
-    alice: User, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    alice: User, printed: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(caplog.handler, "formatter", LineFormatter())
-    caplog.set_level(logging.INFO)
-
     await alice.get("/x", headers={"X-Request-ID": "mine", "Authorization": "Bearer x"})
 
-    lines = caplog.text.splitlines()
+    lines = printed.text.splitlines()
     assert len(lines) == 2
     assert all(" - [mine] " in line for line in lines)

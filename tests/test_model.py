@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, seed, settings
+from hypothesis import seed, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 )
 
 from tests.leaks import watch
-from tests.search import EXAMPLES, SEED
+from tests.search import SEARCH, SEED
 from tests.service import bearer, make_token
 
 Task = dict[str, Any]
@@ -198,7 +198,8 @@ class ThreeUsers(RuleBasedStateMachine):
 
 
 def watch_answer(response: httpx.Response) -> None:
-    watch.read_answer(response.headers, response.read())
+    response.read()
+    watch.read_answer(response)
 
 
 @pytest.mark.requirement("T001", "T002", "T003", "T004", "T005", "T006", "T011", "T013", "T020")
@@ -209,12 +210,5 @@ def test_three_users_and_a_dictionary(live_port: int) -> None:
         ThreeUsers.client = client
         run_state_machine_as_test(
             seed(SEED)(ThreeUsers),
-            settings=settings(
-                max_examples=EXAMPLES,
-                stateful_step_count=25,
-                deadline=None,
-                database=None,
-                suppress_health_check=list(HealthCheck),  # A busy machine is no fault.
-                print_blob=False,
-            ),
+            settings=settings(SEARCH, stateful_step_count=25, print_blob=False),
         )

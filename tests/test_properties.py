@@ -9,22 +9,18 @@ from typing import Any, Final
 import pytest
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from errors import answer_invalid_request
 from middleware.body import parse_json
 from tests.leaks import SECRET
-from tests.search import EXAMPLES, SEED
+from tests.search import EXAMPLES, SEARCH, SEED
 from tests.service import sign_raw
 from tokens import InvalidToken, TokenVerifier
 
-SEARCH: Final = settings(
-    max_examples=20 * EXAMPLES,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),  # A busy machine is no fault.
-)
+# These cost little.
+LONG_SEARCH: Final = settings(SEARCH, max_examples=20 * EXAMPLES)
 JSON: Final = st.recursive(
     st.none()
     | st.booleans()
@@ -59,7 +55,7 @@ GOOD_CLAIMS: Final = {"sub": "somebody", "exp": NOW + 900, "iss": "me", "aud": "
 @pytest.mark.requirement("T022", "T023")
 @pytest.mark.parametrize("expected", [{}, {"issuer": "me", "audience": "you"}])
 @seed(SEED)
-@SEARCH
+@LONG_SEARCH
 @given(
     headers=HEADERS | HEADERS.map(lambda more: more | GOOD_HEADER),
     claims=CLAIMS.map(lambda more: GOOD_CLAIMS | more) | JSON,
@@ -85,7 +81,7 @@ def test_a_signed_token_is_good_or_not(
 
 @pytest.mark.requirement("T063")
 @seed(SEED)
-@SEARCH
+@LONG_SEARCH
 @given(
     body=st.binary(max_size=60)
     | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))

@@ -33,9 +33,7 @@ def conjuncts(clause: ColumnElement[bool] | None) -> Iterator[ColumnElement[bool
 
 
 def names_its_owner(statement: Select[*tuple[object, ...]] | Insert | Update | Delete) -> bool:
-    values: dict[Any, Any] = {}
-    if isinstance(statement, Insert | Update):
-        values = dict(statement._values or {})
+    values: dict[Any, Any] = dict(getattr(statement, "_values", None) or {})
     if isinstance(statement, Insert):
         return values.get("user_id") is owner
     # Nobody's task becomes another's.
@@ -77,9 +75,8 @@ def faults_of(code: str) -> set[str]:
     """What a module names that only `statements.py` has a use for: the table, and SQLAlchemy's ways
     to say more of it than `select(1)`. (What runs all the same, `tests/service.py` catches.)
     """
-    nodes = list(ast.walk(ast.parse(code)))
     faults = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             faults |= {
                 name.name for name in node.names if name.name.startswith(("sqlalchemy", "sqlmodel"))
