@@ -401,6 +401,8 @@ def unsound_bodies() -> Iterator[Case]:
         b'{"title": "' + b"x" * 300 + b'\\u0000"}',
         b'{"title": "x", "description": "' + b"x" * 2000 + b'\\ud800"}',
         b'{"title": "x", "\\u0000": 1}',
+        json.dumps({CANARY: "\0", "title": "x"}).encode(),
+        json.dumps(CANARY).encode(),
         b'{"title": "x", "completed": "\\u0000"}',
         b'{"title": NaN}',
         *(b'{"title": Infinity}', b'{"title": 1e999}', b'{"title": "x", "completed": 1e999}'),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from errors import answer_invalid_request
 from middleware.body import parse_json
+from tests.corpus import FUTURE
 from tests.leaks import SECRET
 from tests.search import EXAMPLES, SEARCH, SEED
 from tests.service import sign_raw
@@ -46,10 +47,10 @@ HEADERS: Final = some_of(
 )
 CLAIMS: Final = some_of(
     ["sub", "exp", "nbf", "iat", "iss", "aud", "jti"],
-    JSON | st.sampled_from(["somebody", "me", "you", NOW, NOW + 900]),
+    JSON | st.sampled_from(["somebody", "me", "you", NOW, FUTURE]),
 )
 GOOD_HEADER: Final = {"alg": "HS256", "typ": "JWT"}
-GOOD_CLAIMS: Final = {"sub": "somebody", "exp": NOW + 900, "iss": "me", "aud": "you"}
+GOOD_CLAIMS: Final = {"sub": "somebody", "exp": FUTURE, "iss": "me", "aud": "you"}
 
 
 @pytest.mark.requirement("T022", "T023")
