@@ -1,8 +1,11 @@
-# [Task]: T022, T023, T024, T025 [From]: specs/features/authentication.md
+# [Task]: T022, T023, T024, T025, T082 [From]: specs/features/authentication.md
 """Verifies the JWTs that a Better Auth frontend sends, more strictly than RFC 7519 asks for."""
 
 import base64
 import json
+import time
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any, Final
 
 import jwt
@@ -13,6 +16,8 @@ from models import USER_ID_LENGTH
 
 MAX_TOKEN_BYTES: Final = 8 * 1024
 CLOCK_SKEW_SECONDS: Final = 10
+# How many tokens are remembered; a worker of few users needs few, and each costs about 1 KiB.
+REMEMBERED_TOKENS: Final = 4096
 # Better Auth signs its session cookie with the same secret. That is a cookie, no API token.
 SESSION_CACHE_AUDIENCE: Final = "better-auth:session-cache"
 
@@ -23,6 +28,17 @@ class InvalidToken(Exception):
 
 class ExpiredToken(InvalidToken):
     """The token was good until its `exp`."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedToken:
+    """What of a good token has to be looked at again: its time, and the key it was good with."""
+
+    subject: str
+    expires_at: float
+    algorithm: str
+    key_id: str | None
+    key: jwt.PyJWK
 
 
 class TokenVerifier:
@@ -52,26 +68,45 @@ class TokenVerifier:
         self._origin = origin
         self._issuer = issuer
         self._audience = audience
+        # By digest: the tokens themselves aren't kept. Only good ones get here, oldest first.
+        self._remembered: dict[bytes, VerifiedToken] = {}
 
     async def verify(self, token: str) -> str:
         """The `sub` of a good token: the user's id.
 
+        A token that was good is remembered, and good again while its `exp` is to come and the key
+        that it was verified with is in force. All else about a token never changes.
+
         Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys
         can't be had.
         """
+        digest = sha256(token.encode()).digest()
+        verified = self._remembered.get(digest)
+        if (
+            verified is None
+            or time.time() >= verified.expires_at
+            or await self._find_key(verified.algorithm, verified.key_id) is not verified.key
+        ):
+            verified = await self._verify(token)
+            if len(self._remembered) >= REMEMBERED_TOKENS:
+                del self._remembered[next(iter(self._remembered))]
+            self._remembered[digest] = verified
+        return verified.subject
+
+    async def _verify(self, token: str) -> VerifiedToken:
         header, claims = parse_token(token)
         check_header(header)
         check_claims(claims)
+        algorithm, key_id = header["alg"], header.get("kid")
+        key = await self._find_key(algorithm, key_id)
         issuer, audience = self._issuer, self._audience
-        if header["alg"] == self._algorithm and self._secret is not None:
-            key = self._secret
+        if key is self._secret:
             audiences = claims.get("aud")
             if not isinstance(audiences, list):
                 audiences = [audiences]
             if SESSION_CACHE_AUDIENCE in audiences:
                 raise InvalidToken("a session cookie, not an API token")
         else:
-            key = await self._published_key(header)
             issuer, audience = issuer or self._origin, audience or self._origin
         try:
             jwt.decode(
@@ -91,11 +126,13 @@ class TokenVerifier:
             raise ExpiredToken("expired") from None
         except jwt.PyJWTError as error:
             raise InvalidToken(type(error).__name__) from None
-        subject: str = claims["sub"]
-        return subject
+        expires_at = int(claims["exp"]) + CLOCK_SKEW_SECONDS
+        return VerifiedToken(claims["sub"], expires_at, algorithm, key_id, key)
 
-    async def _published_key(self, header: dict[str, Any]) -> jwt.PyJWK:
-        key_id, algorithm = header.get("kid"), header["alg"]
+    async def _find_key(self, algorithm: str, key_id: str | None) -> jwt.PyJWK:
+        """The key that such a token has to be signed with: its algorithm picks the family."""
+        if algorithm == self._algorithm and self._secret is not None:
+            return self._secret
         if self._keys is None or not self._keys.serves(algorithm) or not key_id:
             raise InvalidToken("an algorithm or a key id that isn't served")
         key = await self._keys.find(key_id, algorithm)

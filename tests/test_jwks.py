@@ -1,4 +1,4 @@
-# [Task]: T025, T026, T027 [From]: specs/features/authentication.md
+# [Task]: T025, T026, T027, T082 [From]: specs/features/authentication.md
 """Tokens signed with published keys, and the life of the list of keys."""
 
 import asyncio
@@ -20,6 +20,7 @@ from errors import ServiceUnavailable
 from jwks import KeySet
 from tests.databases import MakeDatabase
 from tests.service import Service, bearer, make_settings, make_token, running, sign_raw
+from tokens import InvalidToken, TokenVerifier
 
 ORIGIN = "https://app.example"
 USER = "key-holder"
@@ -393,6 +394,25 @@ async def test_a_withdrawn_key_stops_after_ten_minutes(
     assert await keys.find("EdDSA", "EdDSA")
     clock.now += later
     assert await keys.find("EdDSA", "EdDSA") is None
+
+
+@pytest.mark.requirement("T026", "T082")
+async def test_a_remembered_token_stops_with_its_key(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, clock = key_set
+    verifier = TokenVerifier(secret=None, algorithm="HS256", keys=keys, origin=ORIGIN)
+    token, other = published_token("EdDSA"), published_token("ES256")
+    for _ in range(2):
+        assert await verifier.verify(token) == await verifier.verify(other) == USER
+    assert key_server.asked == 1
+
+    key_server.keys = [public_jwk("ES256"), public_jwk("RS256", kid="EdDSA")]
+    clock.now += 600
+    with pytest.raises(InvalidToken):
+        await verifier.verify(token)
+    assert await verifier.verify(other) == USER
+    assert key_server.asked == 2
 
 
 @pytest.mark.requirement("T026")

@@ -1,19 +1,21 @@
-# [Task]: T022, T023, T024 [From]: specs/features/authentication.md
+# [Task]: T022, T023, T024, T082 [From]: specs/features/authentication.md
 """Good tokens against the whole service, and what the settings make of them. Bad ones are in
 `corpus.py`.
 """
 
+import time
 from datetime import datetime, tzinfo
 from typing import Any
 
 import jwt
 import pytest
 
+import tokens
 from tests.corpus import FUTURE, GOOD, HEADER, MALLORY, claims
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.service import Service, make_settings, make_token, running, sign_raw
-from tokens import InvalidToken, TokenVerifier
+from tokens import ExpiredToken, InvalidToken, TokenVerifier
 
 USER = MALLORY
 NOW = 1_800_000_000
@@ -141,3 +143,70 @@ async def test_the_secret_is_used_as_its_utf_8_bytes(make_database: MakeDatabase
     async with running(settings) as service:
         token = jwt.encode({"sub": USER, "exp": FUTURE}, secret.encode(), "HS256")
         assert await ask(service, f"Bearer {token}") == (200, [])
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The tokens whose signature was looked at."""
+    seen: list[str] = []
+    decode = jwt.decode
+
+    def note(token: str, *args: Any, **kwargs: Any) -> Any:
+        seen.append(token)
+        return decode(token, *args, **kwargs)
+
+    monkeypatch.setattr(jwt, "decode", note)
+    return seen
+
+
+def verifier_of_secrets() -> TokenVerifier:
+    return TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None)
+
+
+@pytest.mark.requirement("T082")
+async def test_a_good_token_is_remembered_and_a_bad_one_is_not(decoded: list[str]) -> None:
+    verifier = verifier_of_secrets()
+    bad = GOOD[:-4] + "AAAA"
+
+    for _ in range(3):
+        assert await verifier.verify(GOOD) == USER
+        with pytest.raises(InvalidToken):
+            await verifier.verify(bad)
+
+    assert decoded == [GOOD, bad, bad, bad]
+    assert GOOD not in str(vars(verifier))
+
+
+@pytest.mark.requirement("T082")
+async def test_a_remembered_token_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+    verifier = verifier_of_secrets()
+    soon = int(time.time()) + 1000
+    token = make_token(USER, exp=soon)
+    assert await verifier.verify(token) == USER
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls.fromtimestamp(time.time(), tz)
+
+    monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
+    monkeypatch.setattr(time, "time", lambda: soon + 9.9)
+    assert await verifier.verify(token) == USER
+    monkeypatch.setattr(time, "time", lambda: soon + 10.0)
+    with pytest.raises(ExpiredToken):
+        await verifier.verify(token)
+
+
+@pytest.mark.requirement("T082")
+async def test_only_so_many_tokens_are_remembered(
+    monkeypatch: pytest.MonkeyPatch, decoded: list[str]
+) -> None:
+    monkeypatch.setattr(tokens, "REMEMBERED_TOKENS", 2)
+    verifier = verifier_of_secrets()
+    one, two, three = (make_token(USER, jti=str(number)) for number in range(3))
+
+    for token in (one, two, three, three, two, one):
+        assert await verifier.verify(token) == USER
+
+    assert decoded == [one, two, three, one]
+    assert len(verifier._remembered) == 2
