@@ -4,16 +4,19 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final
+from functools import lru_cache
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import asyncpg
 from fastapi import Depends, Request
-from sqlalchemy import Executable, NullPool, Row, event, func, select
+from sqlalchemy import ClauseElement, Dialect, Executable, NullPool, QueuePool, event, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.util import greenlet_spawn
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from config import Settings
@@ -23,6 +26,13 @@ from faults import StartupError, explain, is_hopeless, translate_faults, unavail
 from pool import PoolHealth
 
 logger = logging.getLogger(__name__)
+# Where SQLAlchemy logs the statements that it runs itself.
+sql_logger = logging.getLogger("sqlalchemy.engine")
+
+# A row by the names of its columns.
+Row = dict[str, Any]
+
+PING: Final = select(1)
 
 # asyncpg gives up this much later than the server itself, which leaves the connection in order.
 SERVER_FIRST_SECONDS: Final = 0.5
@@ -46,6 +56,8 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         )
     else:
         connect_args["async_creator_fn"] = connect_postgres
+        # A prepared statement lives as long as its connection; a new one costs a round trip.
+        connect_args["max_cached_statement_lifetime"] = 0
         connect_args.setdefault("timeout", settings.db_connect_timeout)
         if not is_for_migrations:
             connect_args |= limit_statements(target, settings.db_statement_timeout)
@@ -68,7 +80,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         **pool_args,
     )
     if target.is_sqlite:
-        event.listen(engine.sync_engine, "connect", prepare_sqlite)
+        event.listen(engine.sync_engine, "connect", compile_sqlite)
         event.listen(engine.sync_engine, "begin", begin_immediate)
     return engine
 
@@ -95,7 +107,7 @@ async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
         raise unavailable(error) from error
 
 
-def prepare_sqlite(connection: Any, _record: Any) -> None:
+def compile_sqlite(connection: Any, _record: Any) -> None:
     connection.create_function("next_update", 2, next_update, deterministic=True)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -118,6 +130,23 @@ def begin_immediate(connection: Any) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
+class CompiledSQL(NamedTuple):
+    """A statement as asyncpg takes it: the text, the names of its `$1`, `$2`, …, and the values of
+    those that come with the statement.
+    """
+
+    text: str
+    names: Sequence[str]
+    values: dict[str, Any]
+
+
+@lru_cache(maxsize=128)
+def compile_sql(statement: ClauseElement, dialect: Dialect) -> CompiledSQL:
+    compiled = cast("SQLCompiler", statement.compile(dialect=dialect))
+    values = {name: bind.value for name, bind in compiled.binds.items() if not bind.required}
+    return CompiledSQL(compiled.string, compiled.positiontup or (), values)
+
+
 class Database:
     """The engine and the two ways to run statements on it: a session, for a unit of work of
     several statements, and a single statement that is its own transaction.
@@ -127,6 +156,8 @@ class Database:
         self.engine = create_engine(settings)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._health = PoolHealth(self.engine)
+        self._pool = cast("QueuePool", self.engine.pool)
+        self._is_sqlite = settings.database.is_sqlite
 
     async def close(self) -> None:
         await self._health.close_connections()
@@ -148,23 +179,58 @@ class Database:
                     await session.invalidate()
                     raise
 
-    async def execute(
-        self, statement: Executable, parameters: Mapping[str, Any]
-    ) -> Sequence[Row[Any]]:
+    async def execute(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
         """Runs one statement as a transaction of its own, in one round trip on Postgres, and
         returns its rows; what it wrote is committed by then.
 
         Raises `ServiceUnavailable` where the database can't serve.
         """
         with translate_faults():
-            async with self._autocommit.connect() as connection:
-                try:
-                    return (await connection.execute(statement, parameters)).all()
-                except TimeoutError:
-                    # Its server may be gone without a word; nobody should be handed it again.
-                    self._health.note_silence()
-                    await connection.invalidate()
-                    raise
+            if self._is_sqlite:
+                async with self._autocommit.connect() as connection:
+                    result = await connection.execute(statement, parameters)
+                    return [dict(row) for row in result.mappings()]
+            return await self._fetch(statement, parameters)
+
+    async def _fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
+        """Gives SQL to asyncpg as it is: SQLAlchemy made it and keeps the connections, but takes
+        twice as long to run it.
+        """
+        sql = compile_sql(statement, self.engine.dialect)
+        values = sql.values | parameters
+        sql_logger.info(sql.text)
+        connection = await greenlet_spawn(self._pool.connect)
+        try:
+            driver: asyncpg.Connection = connection.driver_connection
+            # By a pooler they have no names and go along with each use, in the same round trip.
+            prepared = connection.info.get(sql.text)
+            if prepared is None:
+                prepared = connection.info[sql.text] = await driver.prepare(sql.text)
+            records = await prepared.fetch(*[values[name] for name in sql.names])
+            return [dict(record) for record in records]
+        except TimeoutError:
+            # Its server may be gone without a word; nobody should be handed it again.
+            self._health.note_silence()
+            connection.invalidate()
+            raise
+        except asyncio.CancelledError:
+            # Its statement may go on.
+            connection.invalidate()
+            raise
+        except asyncpg.InvalidCachedStatementError as error:
+            # The table was changed meanwhile. A new connection prepares its statements anew.
+            connection.invalidate()
+            raise unavailable(error) from error
+        except asyncpg.InterfaceError as error:
+            if driver.is_closed():
+                raise ConnectionError(str(error)) from error
+            raise
+        finally:
+            if self._pool.checkedin() < self._pool.size():
+                connection.close()
+            else:
+                # The pool has enough, so that this one's server is told goodbye.
+                await greenlet_spawn(connection.close)
 
     async def wait_until_reachable(self) -> None:
         """Waits for a database that is still waking, with a log line a try.
@@ -192,39 +258,34 @@ class Database:
 
     async def _check_encoding(self) -> None:
         if self.engine.dialect.name != "postgresql":
-            await self.execute(select(1), {})
+            await self.execute(PING, {})
             return
-        (row,) = await self.execute(select(func.current_setting("server_encoding")), {})
-        if row[0] != "UTF8":
+        statement = select(func.current_setting("server_encoding").label("encoding"))
+        (row,) = await self.execute(statement, {})
+        if row["encoding"] != "UTF8":
             raise StartupError(
-                f"The service can't start: the database of DATABASE_URL is encoded in {row[0]}."
-                " It has to be UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
+                "The service can't start: the database of DATABASE_URL is encoded in"
+                f" {row['encoding']}. It has to be UTF8:"
+                " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
             )
 
 
-class SingleStatement:
-    """Runs one statement, committed when it returns, and only one: a second would not be atomic
-    with the first. Several statements belong into a `SessionDep`.
+async def fetch_all(request: Request, statement: Executable, **parameters: Any) -> list[Row]:
+    """Runs a request's one statement, committed when this returns, and gives its rows. Several
+    statements, which would not be atomic with each other here, belong into a `SessionDep`.
+
+    Raises `ServiceUnavailable`, and `RuntimeError` for a second statement.
     """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._is_spent = False
-
-    async def rows(self, statement: Executable, **parameters: Any) -> Sequence[Row[Any]]:
-        """The statement's rows. Raises `ServiceUnavailable`, and `RuntimeError` when used twice."""
-        if self._is_spent:
-            raise RuntimeError("a SingleStatement runs one statement; use SessionDep for several")
-        self._is_spent = True
-        return await self._database.execute(statement, parameters)
-
-    async def row(self, statement: Executable, **parameters: Any) -> Row[Any] | None:
-        """The statement's one row, if it has one. Raises as `rows` does."""
-        return next(iter(await self.rows(statement, **parameters)), None)
+    if "statement" in request.scope:
+        raise RuntimeError("a request runs one statement; use SessionDep for several")
+    request.scope["statement"] = statement
+    database: Database = request.app.state.database
+    return await database.execute(statement, parameters)
 
 
-def get_single_statement(request: Request) -> SingleStatement:
-    return SingleStatement(request.app.state.database)
+async def fetch_one(request: Request, statement: Executable, **parameters: Any) -> Row | None:
+    """As `fetch_all`, for the one row of a statement that has one row at most."""
+    return next(iter(await fetch_all(request, statement, **parameters)), None)
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
@@ -235,4 +296,3 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
 
 # scope="function": a session commits before the answer is sent, not after it.
 SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]
-SingleStatementDep = Annotated[SingleStatement, Depends(get_single_statement)]

@@ -3,10 +3,9 @@
 
 import sqlite3
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
+import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -45,15 +44,15 @@ class StartupError(Exception):
     """The service can't start. The message is ready to print and shows no secret."""
 
 
-@contextmanager
-def translate_faults() -> Iterator[None]:
+class translate_faults:  # noqa: N801 - a context manager; as a generator it would take its time
     """Turns what a database raises that can't serve now into `ServiceUnavailable`."""
-    try:
-        yield
-    except (PoolTimeoutError, TimeoutError, ConnectionError, DBAPIError) as error:
-        if isinstance(error, DBAPIError) and not is_unavailable(error):
-            raise
-        raise unavailable(error) from error
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, Exception) and is_unavailable(error):
+            raise unavailable(error) from error
 
 
 def codes_of(error: BaseException | None) -> tuple[str, int]:
@@ -64,10 +63,14 @@ def codes_of(error: BaseException | None) -> tuple[str, int]:
     return sqlstate, sqlite_code
 
 
-def is_unavailable(error: DBAPIError) -> bool:
+def is_unavailable(error: Exception) -> bool:
+    if isinstance(error, PoolTimeoutError | TimeoutError | ConnectionError):
+        return True
+    if not isinstance(error, DBAPIError | asyncpg.PostgresError):
+        return False
     sqlstate, sqlite_code = codes_of(error)
     return (
-        error.connection_invalidated
+        (isinstance(error, DBAPIError) and error.connection_invalidated)
         or sqlstate.startswith(UNAVAILABLE_CLASSES)
         or sqlstate in UNAVAILABLE_CODES
         or sqlite_code in SQLITE_UNAVAILABLE

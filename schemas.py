@@ -4,7 +4,7 @@ has no optional fields.
 """
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     BaseModel,
@@ -12,9 +12,11 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
+    TypeAdapter,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
+from typing_extensions import TypedDict
 
 from models import DESCRIPTION_LENGTH, TITLE_LENGTH
 
@@ -96,7 +98,7 @@ class TaskUpdate(BaseModel):
     completed: StrictBool = Field(default_factory=bool)
 
 
-class TaskPublic(BaseModel):
+class TaskPublic(TypedDict):
     """A task as it is answered, its times in UTC (RFC 3339)."""
 
     id: int
@@ -106,6 +108,11 @@ class TaskPublic(BaseModel):
     completed: bool
     created_at: datetime
     updated_at: datetime
+
+
+# These make JSON of rows as they come: what is in the database was validated on its way in.
+TASK: Final[TypeAdapter[Any]] = TypeAdapter(TaskPublic)
+TASKS: Final[TypeAdapter[Any]] = TypeAdapter(list[TaskPublic])
 
 
 class Health(BaseModel):

@@ -1,13 +1,13 @@
 # [Task]: T060, T061 [From]: specs/api/rest-endpoints.md
 """Whether the service lives, and whether it can serve."""
 
-from fastapi import APIRouter
-from sqlalchemy import select
+from fastapi import APIRouter, Request
 
-from db import SingleStatementDep
+from db import PING, fetch_all
+from openapi import operation_id
 from schemas import Health, Problem, Readiness
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 
 
 @router.get("/health")
@@ -17,7 +17,7 @@ async def get_health() -> Health:
 
 
 @router.get("/ready", responses={503: {"model": Problem, "description": "The database is away"}})
-async def get_readiness(db: SingleStatementDep) -> Readiness:
+async def get_readiness(request: Request) -> Readiness:
     """Whether the database can be reached."""
-    await db.rows(select(1))
+    await fetch_all(request, PING)
     return Readiness(status="ready")

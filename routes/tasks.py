@@ -1,20 +1,20 @@
 # [Task]: T001, T002, T003, T004, T005, T006, T013 [From]: specs/features/task-crud.md
 """The six task endpoints. Each is one SQL statement, and each statement carries its owner."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response, status
-from sqlalchemy import Row
 
 import statements
-from db import SingleStatementDep
+from db import Row, fetch_all, fetch_one
 from middleware.access import CurrentUser
-from middleware.body import TaskCreateBody, TaskUpdateBody
-from openapi import json_body
+from middleware.body import parse_body
+from openapi import json_body, operation_id
 from schemas import (
+    TASK,
+    TASKS,
     Completed,
     InvalidRequest,
     Limit,
@@ -42,6 +42,7 @@ BAD_BODY: dict[int | str, dict[str, Any]] = {
 router = APIRouter(
     prefix="/api/{user_id}/tasks",
     tags=["tasks"],
+    generate_unique_id_function=operation_id,
     responses={
         401: {
             "model": Problem,
@@ -60,27 +61,34 @@ router = APIRouter(
 )
 
 
-def found(row: Row[Any] | None) -> Row[Any]:
+def found(row: Row | None) -> Row:
     """The task, or 404: one answer for a task that isn't there and for another user's."""
     if row is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "Task not found")
     return row
 
 
+def answer_task(row: Row, status_code: int = status.HTTP_200_OK) -> Response:
+    return Response(TASK.dump_json(row), status_code, media_type="application/json")
+
+
 @router.get("", response_model=list[TaskPublic])
 async def list_tasks(
+    request: Request,
     user_id: CurrentUser,
-    db: SingleStatementDep,
     limit: Annotated[Limit, Query(description="How many tasks at most.")] = 100,
     offset: Annotated[Offset, Query(description="How many tasks to pass over.")] = 0,
     skip: Annotated[Offset, Query(description="Another name for `offset`.")] = 0,
     completed: Annotated[Completed, Query(description="Only these, or only those.")] = None,
-) -> Sequence[Row[Any]]:
+) -> Response:
     """The user's tasks, oldest first."""
     page = {"owner": user_id, "limit": limit, "offset": offset or skip}
     if completed is None:
-        return await db.rows(statements.LIST_TASKS, **page)
-    return await db.rows(statements.LIST_TASKS_BY_COMPLETED, **page, is_completed=completed)
+        rows = await fetch_all(request, statements.LIST_TASKS, **page)
+    else:
+        statement = statements.LIST_TASKS_BY_COMPLETED
+        rows = await fetch_all(request, statement, **page, is_completed=completed)
+    return Response(TASKS.dump_json(rows), media_type="application/json")
 
 
 @router.post(
@@ -90,31 +98,27 @@ async def list_tasks(
     responses=BAD_BODY | {201: {"headers": {"Location": TEXT_HEADER}}},
     openapi_extra=json_body(TaskCreate),
 )
-async def create_task(
-    user_id: CurrentUser,
-    body: TaskCreateBody,
-    db: SingleStatementDep,
-    request: Request,
-    response: Response,
-) -> Row[Any]:
+async def create_task(request: Request, user_id: CurrentUser) -> Response:
     """A new task of the user, not completed. `Location` names it."""
-    task = found(
-        await db.row(
-            statements.CREATE_TASK,
-            owner=user_id,
-            new_title=body.title,
-            new_description=body.description,
-            now=datetime.now(UTC),
-        )
+    body = await parse_body(request, TaskCreate)
+    (row,) = await fetch_all(
+        request,
+        statements.CREATE_TASK,
+        owner=user_id,
+        new_title=body.title,
+        new_description=body.description,
+        now=datetime.now(UTC),
     )
-    response.headers["Location"] = f"{quote(request.scope['path'])}/{task.id}"
-    return task
+    response = answer_task(row, status.HTTP_201_CREATED)
+    response.headers["Location"] = f"{quote(request.scope['path'])}/{row['id']}"
+    return response
 
 
 @router.get("/{task_id}", response_model=TaskPublic, responses=NOT_FOUND)
-async def get_task(user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatementDep) -> Row[Any]:
+async def get_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) -> Response:
     """One task of the user."""
-    return found(await db.row(statements.GET_TASK, owner=user_id, task_id=task_id))
+    row = await fetch_one(request, statements.GET_TASK, owner=user_id, task_id=task_id)
+    return answer_task(found(row))
 
 
 @router.put(
@@ -123,15 +127,13 @@ async def get_task(user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatemen
     responses=NOT_FOUND | BAD_BODY,
     openapi_extra=json_body(TaskUpdate),
 )
-async def update_task(
-    user_id: CurrentUser, task_id: TaskIdPath, body: TaskUpdateBody, db: SingleStatementDep
-) -> Row[Any]:
+async def update_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) -> Response:
     """Changes the fields that are sent; what is absent stays."""
+    body = await parse_body(request, TaskUpdate)
     changes = body.model_dump(exclude_unset=True)
-    if not changes:
-        return found(await db.row(statements.GET_TASK, owner=user_id, task_id=task_id))
-    return found(
-        await db.row(
+    if changes:
+        row = await fetch_one(
+            request,
             statements.UPDATE_TASK,
             owner=user_id,
             task_id=task_id,
@@ -141,23 +143,21 @@ async def update_task(
             new_completed=changes.get("completed"),
             now=datetime.now(UTC),
         )
-    )
+    else:
+        row = await fetch_one(request, statements.GET_TASK, owner=user_id, task_id=task_id)
+    return answer_task(found(row))
 
 
 @router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, responses=NOT_FOUND)
-async def delete_task(
-    user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatementDep
-) -> Response:
+async def delete_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) -> Response:
     """Deletes one task of the user."""
-    found(await db.row(statements.DELETE_TASK, owner=user_id, task_id=task_id))
+    found(await fetch_one(request, statements.DELETE_TASK, owner=user_id, task_id=task_id))
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.patch("/{task_id}/complete", response_model=TaskPublic, responses=NOT_FOUND)
-async def toggle_task(
-    user_id: CurrentUser, task_id: TaskIdPath, db: SingleStatementDep
-) -> Row[Any]:
+async def toggle_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) -> Response:
     """Flips `completed`. Takes no body."""
-    return found(
-        await db.row(statements.TOGGLE_TASK, owner=user_id, task_id=task_id, now=datetime.now(UTC))
-    )
+    now = datetime.now(UTC)
+    row = await fetch_one(request, statements.TOGGLE_TASK, owner=user_id, task_id=task_id, now=now)
+    return answer_task(found(row))

@@ -5,11 +5,13 @@ import logging
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, Executable, event
 
 from config import Settings
+from db import Database, Row
 from logs import quiet_libraries
 from main import create_app
 from tests.databases import MakeDatabase, postgres_database, postgres_server
@@ -31,9 +33,18 @@ def pytest_configure() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def watched_statements() -> Iterator[None]:
     """No request, of whichever test, runs a statement that `statements.py` doesn't have."""
-    event.listen(Engine, "before_execute", check_statement)
-    yield
-    event.remove(Engine, "before_execute", check_statement)
+    execute = Database.execute
+
+    async def checked(self: Database, statement: Executable, parameters: Any) -> list[Row]:
+        check_statement(None, statement)
+        return await execute(self, statement, parameters)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Database, "execute", checked)
+        # A session's go by SQLAlchemy.
+        event.listen(Engine, "before_execute", check_statement)
+        yield
+        event.remove(Engine, "before_execute", check_statement)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -158,15 +158,15 @@ async def test_time_moves_even_where_the_clock_goes_back(service: Service, alice
         (row,) = await database.execute(
             statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": clock}
         )
-        assert row.updated_at == before + timedelta(microseconds=1)
-        before = row.updated_at
+        assert row["updated_at"] == before + timedelta(microseconds=1)
+        before = row["updated_at"]
 
     later = datetime(2300, 1, 1, tzinfo=UTC)
     (row,) = await database.execute(
         statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": later}
     )
-    assert row.updated_at == later
-    assert row.created_at == datetime.fromisoformat(created["created_at"])
+    assert row["updated_at"] == later
+    assert row["created_at"] == datetime.fromisoformat(created["created_at"])
 
 
 @pytest.mark.requirement("T011")
