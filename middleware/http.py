@@ -41,6 +41,17 @@ def is_task_path(scope: Scope) -> bool:
     return path.removeprefix(scope.get("root_path", "")).startswith("/api/")
 
 
+def first_header(scope: Scope, name: bytes) -> str | None:
+    """The value of the first header of this lower-case name, without Starlette's dictionary of all
+    of them, which costs more than what is done with it here.
+    """
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
 class Manners:
     """Serves HEAD as GET without the body, names all methods on OPTIONS and 405, takes a task path
     with a trailing slash for the same path without, and upgrades to nothing.
@@ -63,7 +74,7 @@ class Manners:
         scope = {**scope, "path": path}
         if method == "HEAD":
             scope["method"] = "GET"
-        wants_upgrade = "upgrade" in Headers(scope=scope)
+        wants_upgrade = first_header(scope, b"upgrade") is not None
 
         async def send_politely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -84,6 +95,19 @@ class Cors(CORSMiddleware):
     """Starlette's, but a preflight that is refused gets a 204 without the header that would allow
     it, as any other OPTIONS; Starlette answers 400 in plain text.
     """
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or first_header(scope, b"origin") is not None:
+            await super().__call__(scope, receive, send)
+            return
+
+        async def send_with_vary(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # A cache may keep the answer, for a browser too.
+                message["headers"] = [*message["headers"], (b"vary", b"Origin")]
+            await send(message)
+
+        await self.app(scope, receive, send_with_vary)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)

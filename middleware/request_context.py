@@ -4,15 +4,14 @@
 import logging
 import re
 import time
+from secrets import token_hex
 from typing import Final
 from urllib.parse import quote
-from uuid import uuid4
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logs import request_id
-from middleware.http import is_task_path
+from middleware.http import first_header, is_task_path
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +30,12 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
 
-        inbound = Headers(scope=scope).get("x-request-id", "")
-        current = inbound if ACCEPTED_ID.fullmatch(inbound) else uuid4().hex
+        current = first_header(scope, b"x-request-id")
+        if current is None or not ACCEPTED_ID.fullmatch(current):
+            current = token_hex(16)
+        added = [(b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")]
+        if is_task_path(scope):
+            added.append((b"cache-control", b"private, no-cache"))
         status = 500
         started = time.perf_counter()
 
@@ -40,11 +43,7 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = current
-                headers["X-Content-Type-Options"] = "nosniff"
-                if is_task_path(scope):
-                    headers["Cache-Control"] = "private, no-cache"
+                message["headers"] = [*message["headers"], *added]
             await send(message)
 
         reset = request_id.set(current)
