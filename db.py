@@ -56,8 +56,6 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         )
     else:
         connect_args["async_creator_fn"] = connect_postgres
-        # A prepared statement lives as long as its connection; a new one costs a round trip.
-        connect_args["max_cached_statement_lifetime"] = 0
         connect_args.setdefault("timeout", settings.db_connect_timeout)
         if not is_for_migrations:
             connect_args |= limit_statements(target, settings.db_statement_timeout)
@@ -211,18 +209,19 @@ class Database:
         except TimeoutError:
             # Its server may be gone without a word; nobody should be handed it again.
             self._health.note_silence()
-            connection.invalidate()
+            await greenlet_spawn(connection.invalidate)
             raise
         except asyncio.CancelledError:
-            # Its statement may go on.
-            connection.invalidate()
+            await greenlet_spawn(connection.invalidate)
             raise
         except asyncpg.InvalidCachedStatementError as error:
-            # The table was changed meanwhile. A new connection prepares its statements anew.
-            connection.invalidate()
+            # The table was changed: what the other connections have prepared is out of date, too.
+            self._health.note_silence()
             raise unavailable(error) from error
-        except asyncpg.InterfaceError as error:
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             if driver.is_closed():
+                # The others may have lost the same server.
+                self._health.note_silence()
                 raise ConnectionError(str(error)) from error
             raise
         finally:

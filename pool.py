@@ -33,7 +33,7 @@ class PoolHealth:
             event.listen(engine.sync_engine, "checkout", self._check)
 
     def note_silence(self) -> None:
-        """A connection gave no answer in time: all that there are may have lost their server."""
+        """A connection was of no use any more, and so may be all that there are."""
         self._silence_at = time.monotonic()
 
     async def close_connections(self) -> None:
