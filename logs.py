@@ -34,6 +34,8 @@ class LineFormatter(logging.Formatter):
         line = f"{second} - {record.name} - {record.levelname} - {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
+        if record.stack_info:
+            line += "\n" + self.formatStack(record.stack_info)
         return TOKEN.sub("[token]", line)
 
 
@@ -45,7 +47,7 @@ def configure_logging(level: str, *, sql: bool = False) -> None:
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # What no line shows needn't be found out for each ("Optimization" in Python's logging HOWTO).
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging.logThreads = logging.logMultiprocessing = False
     for name in ("uvicorn", "uvicorn.error"):
         logger = logging.getLogger(name)
         logger.handlers.clear()

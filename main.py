@@ -74,8 +74,6 @@ def create_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
         # It would look, for each request, for exporters that nobody has set up.
         telemetry={"tracing": False, "metrics": False, "logs": False},
-        # As they are: an included router is looked through twice for each request.
-        routes=[*tasks.router.routes, *health.router.routes],
         # A trailing slash is served (`Manners`), not redirected.
         redirect_slashes=False,
         exception_handlers=ERROR_HANDLERS,
@@ -96,6 +94,8 @@ def create_app(settings: Settings) -> FastAPI:
         ],
     )
     app.state.settings = settings
+    # As they are, and first: an included router is looked through twice for each request.
+    app.router.routes[:0] = [*tasks.router.routes, *health.router.routes]
     return app
 
 

@@ -80,7 +80,7 @@ class TokenVerifier:
         Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys
         can't be had.
         """
-        digest = sha256(token.encode()).digest()
+        digest = sha256(token.encode(errors="surrogatepass")).digest()
         verified = self._remembered.get(digest)
         if (
             verified is None
@@ -88,6 +88,7 @@ class TokenVerifier:
             or await self._find_key(verified.algorithm, verified.key_id) is not verified.key
         ):
             verified = await self._verify(token)
+            self._remembered.pop(digest, None)
             if len(self._remembered) >= REMEMBERED_TOKENS:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = verified

@@ -105,8 +105,7 @@ def find_unstorable(content: object) -> dict[str, str] | None:
     float (`1e999`), wherever in it they stand.
     """
     values = [content]
-    while values:
-        value = values.pop()
+    for value in values:
         if isinstance(value, str):
             if "\0" in value:
                 return {"msg": "Text can't contain a NUL character", "type": "nul_character"}

@@ -130,17 +130,17 @@ async def get_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) 
 async def update_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) -> Response:
     """Changes the fields that are sent; what is absent stays."""
     body = await parse_body(request, TaskUpdate)
-    changes = body.model_dump(exclude_unset=True)
-    if changes:
+    sent = body.model_fields_set
+    if sent:
         row = await fetch_one(
             request,
             statements.UPDATE_TASK,
             owner=user_id,
             task_id=task_id,
-            new_title=changes.get("title"),
-            sets_description="description" in changes,
-            new_description=changes.get("description"),
-            new_completed=changes.get("completed"),
+            new_title=body.title if "title" in sent else None,
+            sets_description="description" in sent,
+            new_description=body.description,
+            new_completed=body.completed if "completed" in sent else None,
             now=datetime.now(UTC),
         )
     else:
