@@ -1,24 +1,28 @@
-# [Task]: T011, T014 [From]: specs/features/task-crud.md
+# [Task]: T011, T014, T084 [From]: specs/features/task-crud.md, specs/performance.md
 """No statement without its owner, and time that never goes back."""
 
 import ast
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 from sqlalchemy import Delete, Insert, Select, Update, select, text
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 
 import statements
-from db import Database
+from db import Database, compile_sql, create_engine
 from logs import request_id
+from migrations import upgrade_schema
 from statements import owner, task
-from tests.service import TASK_STATEMENTS, Service, User, check_statement
+from tests.databases import MakeDatabase
+from tests.service import TASK_STATEMENTS, Service, User, check_statement, make_settings
 
 ROOT = Path(__file__).parent.parent
 
@@ -146,6 +150,43 @@ def test_the_look_at_what_runs_can_fail() -> None:
                 check_statement(None, other)
     finally:
         request_id.reset(reset)
+
+
+def nodes_of(plan: dict[str, Any]) -> Iterator[str]:
+    yield plan["Node Type"]
+    for part in plan.get("Plans", ()):
+        yield from nodes_of(part)
+
+
+@pytest.mark.requirement("T084")
+async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeDatabase) -> None:
+    url = await make_database("postgresql")
+    settings = make_settings(database_url=url)
+    await upgrade_schema(settings)
+    values = {"owner": "user 5", "task_id": 5, "limit": 100, "offset": 0, "is_completed": True}
+    values |= {"new_title": "x", "new_description": None, "new_completed": None}
+    values |= {"sets_description": False, "now": datetime.now(UTC)}
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "INSERT INTO task (user_id, title, completed, created_at, updated_at)"
+            " SELECT 'user ' || i % 100, 'x', i % 2 = 0, now(), now()"
+            " FROM generate_series(1, 50000) AS i"
+        )
+        await connection.execute("ANALYZE task")
+        for mode in ("force_custom_plan", "force_generic_plan"):
+            await connection.execute(f"SET plan_cache_mode = {mode}")
+            for name, statement in TASK_STATEMENTS.items():
+                sql = compile_sql(statement, create_engine(settings).dialect)
+                arguments = sql.values | values
+                plan = await connection.fetchval(
+                    f"EXPLAIN (FORMAT JSON) {sql.text}", *(arguments[one] for one in sql.names)
+                )
+                nodes = set(nodes_of(json.loads(plan)[0]["Plan"]))
+                assert "Seq Scan" not in nodes, (name, mode)
+                assert name == "CREATE_TASK" or nodes & {"Index Scan", "Bitmap Index Scan"}
+    finally:
+        await connection.close()
 
 
 @pytest.mark.requirement("T011")

@@ -1,0 +1,150 @@
+# [Task]: T083 [From]: specs/performance.md
+"""Measures, section by section: `python -m benchmarks --help`."""
+
+import argparse
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import asyncpg
+from anyio.from_thread import start_blocking_portal
+
+from benchmarks import cost, distance, footprint, growth, report
+from benchmarks.bench import Bench, Figures, say
+from benchmarks.load import run_driver
+from benchmarks.peers import ROOT
+from tests.databases import postgres_server
+
+
+class Section(NamedTuple):
+    title: str
+    measure: Callable[[Bench], Figures]
+    tables: Callable[[Figures], str]
+    settings: Callable[[Bench], Figures]
+
+
+SECTIONS: Final = {
+    "cost": Section(
+        "Cost",
+        cost.measure,
+        cost.tables,
+        lambda bench: {
+            "rounds": bench.rounds,
+            "requests in a batch": cost.REQUESTS,
+            "connections": cost.CONNECTIONS,
+            "users": cost.USERS,
+            "tasks of each": cost.TASKS_EACH,
+        },
+    ),
+    "distance": Section(
+        "Round trips and distance",
+        distance.measure,
+        distance.tables,
+        lambda _: {"requests": distance.REQUESTS, "seconds each way": distance.ONE_WAY_SECONDS},
+    ),
+    "memory": Section(
+        "Memory",
+        footprint.measure_memory,
+        footprint.memory_tables,
+        lambda _: {"connections": footprint.CONNECTIONS, "mix of a thousand": footprint.MIX},
+    ),
+    "start": Section(
+        "Cold start",
+        footprint.measure_start,
+        footprint.start_tables,
+        lambda _: {"starts of each kind": footprint.STARTS},
+    ),
+    "growth": Section(
+        "Growth",
+        growth.measure,
+        growth.tables,
+        lambda bench: {
+            "rounds": bench.rounds,
+            "rows": bench.rows,
+            "requests in a batch": growth.REQUESTS,
+            "tasks of each user": growth.TASKS_EACH,
+            "active users": growth.ACTIVE_USERS,
+        },
+    ),
+}
+
+
+def read_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--sections", type=sections_of, default=list(SECTIONS), metavar="A,B")
+    parser.add_argument("--rounds", type=within(1, 1000), default=10, metavar="N")
+    parser.add_argument(
+        "--rows",
+        type=within(growth.SMALLEST, growth.LARGEST),
+        default=100_000,
+        metavar="N",
+        help="the largest table of the section growth",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER"
+    )
+    return parser.parse_args()
+
+
+def sections_of(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := set(names) - SECTIONS.keys():
+        raise argparse.ArgumentTypeError(
+            f"there is no {', '.join(sorted(unknown))}, only {', '.join(SECTIONS)}"
+        )
+    return [name for name in SECTIONS if name in names]
+
+
+def within(lowest: int, highest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"is not within {lowest} and {highest}")
+        return value
+
+    return number
+
+
+async def version_of(server_url: str) -> str:
+    connection = await asyncpg.connect(server_url)
+    try:
+        version: str = await connection.fetchval("SHOW server_version")
+    finally:
+        await connection.close()
+    return version
+
+
+def main() -> None:
+    # However it is ended, all that it started ends too.
+    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda *_: sys.exit("ended before it was done"))
+    arguments = read_arguments()
+    results = report.load(arguments.output)
+    with (
+        tempfile.TemporaryDirectory(prefix="todo-api-benchmarks-") as folder,
+        postgres_server() as server_url,
+        start_blocking_portal() as portal,
+        run_driver() as driver,
+    ):
+        bench = Bench(server_url, Path(folder), portal, driver, arguments.rounds, arguments.rows)
+        versions = report.versions(portal.call(version_of, server_url))
+        for name in arguments.sections:
+            section = SECTIONS[name]
+            say(section.title)
+            figures = section.measure(bench)
+            results[name] = {
+                "date": f"{datetime.now(UTC):%Y-%m-%d}",
+                "versions": versions,
+                "settings": section.settings(bench),
+                "figures": figures,
+            }
+            report.save(arguments.output, results)
+            print(f"## {section.title}\n\n{section.tables(figures)}\n", flush=True)  # noqa: T201 - the tables
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+# [Task]: T083 [From]: specs/performance.md
+"""How often a request goes to the database and back, and what that takes when it is far away."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from random import Random
+from statistics import median
+from typing import Final, NamedTuple
+
+from benchmarks.bench import Bench, Figures, say
+from benchmarks.operations import (
+    DELETE,
+    MEASURED,
+    NOT_FOUND,
+    pick_requests,
+    request,
+    request_for,
+    sign,
+    token_of,
+)
+from benchmarks.peers import PEERS, run_peer
+from benchmarks.report import table
+from benchmarks.rows import fill, tasks_of, user_id
+from database_url import parse_database_url
+from tests.proxy import Proxy
+
+ONE_WAY_SECONDS: Final = 0.005
+WARM_UP: Final = 5
+# What is left for after the answer counts, too.
+SETTLE_SECONDS: Final = 0.2
+REQUESTS: Final = 20
+USERS: Final = 50
+TASKS_EACH: Final = 100
+# What the database isn't asked about. The others make no promise there.
+REFUSED: Final = ["401", "403", "422"]
+
+
+class Case(NamedTuple):
+    status: int
+    requests: list[str]
+
+
+class DistantProxy(Proxy):
+    """Counts as its base does, and everything takes its time, in both directions."""
+
+    def __init__(self, upstream_url: str) -> None:
+        super().__init__(upstream_url)
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await super().connect()
+        return self._delay(reader), writer
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await super().serve(self._delay(reader), writer)
+
+    def _delay(self, reader: asyncio.StreamReader) -> asyncio.StreamReader:
+        """The same bytes, later. What follows close behind is not held up by what it follows."""
+        delayed = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+
+        async def pump() -> None:
+            with suppress(ConnectionError):
+                while data := await reader.read(65536):
+                    loop.call_later(ONE_WAY_SECONDS, delayed.feed_data, data)
+            loop.call_later(ONE_WAY_SECONDS, delayed.feed_eof)
+
+        task = asyncio.create_task(pump())
+        self._pumps.add(task)
+        task.add_done_callback(self._pumps.discard)
+        return delayed
+
+
+@asynccontextmanager
+async def distant_proxy_to(upstream_url: str) -> AsyncIterator[DistantProxy]:
+    proxy = DistantProxy(upstream_url)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = parse_database_url(upstream_url).url.set(host="127.0.0.1", port=port)
+    proxy.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    try:
+        yield proxy
+    finally:
+        server.close()
+
+
+def measure(bench: Bench) -> Figures:
+    figures: Figures = {name: {} for name in [*MEASURED, "delete", "404", *REFUSED]}
+    with ExitStack() as stack:
+        url = stack.enter_context(bench.database())
+        proxy = stack.enter_context(bench.portal.wrap_async_context_manager(distant_proxy_to(url)))
+        peers = {
+            name: stack.enter_context(run_peer(name, bench.folder, proxy.url)) for name in PEERS
+        }
+        bench.portal.call(fill, url, USERS * TASKS_EACH, USERS)
+        tasks = bench.portal.call(tasks_of, url, [user_id(number) for number in range(USERS)])
+        for name, peer in peers.items():
+            say(f"  {name}")
+            # What is deleted can't be asked for.
+            doomed = dict([tasks.popitem()])
+            for case, (status, requests) in cases(tasks, doomed).items():
+                if case in REFUSED and name != "service":
+                    continue
+                bench.driver.drive(peer, requests[:WARM_UP], status=status)
+                time.sleep(SETTLE_SECONDS)
+                before = proxy.round_trips
+                sample = bench.driver.drive(peer, requests[WARM_UP:], status=status)
+                time.sleep(SETTLE_SECONDS)
+                figures[case][name] = {
+                    "round_trips": (proxy.round_trips - before) / REQUESTS,
+                    "median_ms": median(sample.latencies) * 1e3,
+                }
+    return figures
+
+
+def cases(tasks: dict[str, list[int]], doomed: dict[str, list[int]]) -> dict[str, Case]:
+    """What to send: the operations on tasks, DELETE on those doomed to it, and what is refused."""
+    chance = Random(83)  # noqa: S311 - the same requests in every run
+    count = WARM_UP + REQUESTS
+    found = {
+        name: Case(operation.status, pick_requests(operation, tasks, count, chance))
+        for name, operation in (MEASURED | {"404": NOT_FOUND}).items()
+    }
+    deletes = [
+        request_for(DELETE, owner, task_id) for owner, ids in doomed.items() for task_id in ids
+    ]
+    found["delete"] = Case(DELETE.status, deletes[:count])
+    user, other = list(tasks)[:2]
+    path = f"/api/{user}/tasks"
+    refused = {
+        401: request("GET", path, sign(user, exp=1)),
+        403: request("GET", path, token_of(other)),
+        422: request("POST", path, token_of(user), "{}"),
+    }
+    for status, text in refused.items():
+        found[str(status)] = Case(status, [text] * count)
+    return found
+
+
+def tables(figures: Figures) -> str:
+    rows = [
+        [
+            name,
+            *(format_trips(by_peer.get(peer)) for peer in PEERS),
+            *(f"{by_peer[peer]['median_ms']:.1f}" if peer in by_peer else "" for peer in PEERS),
+        ]
+        for name, by_peer in figures.items()
+    ]
+    header = [
+        "round trips per request",
+        *PEERS,
+        *(f"{peer}, median ms" for peer in PEERS),
+    ]
+    return table(header, rows)
+
+
+def format_trips(found: dict[str, float] | None) -> str:
+    return "" if found is None else f"{found['round_trips']:g}"
