@@ -3,8 +3,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, suppress
 from random import Random
 from statistics import median
 from typing import Final, NamedTuple
@@ -23,8 +22,7 @@ from benchmarks.operations import (
 from benchmarks.peers import PEERS, run_peer
 from benchmarks.report import table
 from benchmarks.rows import fill, tasks_of, user_id
-from database_url import parse_database_url
-from tests.proxy import Proxy
+from tests.proxy import Proxy, proxy_to
 
 ONE_WAY_SECONDS: Final = 0.005
 WARM_UP: Final = 5
@@ -73,24 +71,13 @@ class DistantProxy(Proxy):
         return delayed
 
 
-@asynccontextmanager
-async def distant_proxy_to(upstream_url: str) -> AsyncIterator[DistantProxy]:
-    proxy = DistantProxy(upstream_url)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    url = parse_database_url(upstream_url).url.set(host="127.0.0.1", port=port)
-    proxy.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
-    try:
-        yield proxy
-    finally:
-        server.close()
-
-
 def measure(bench: Bench) -> Figures:
     figures: Figures = {name: {} for name in [*MEASURED, "delete", "404", *REFUSED]}
     with ExitStack() as stack:
         url = stack.enter_context(bench.database())
-        proxy = stack.enter_context(bench.portal.wrap_async_context_manager(distant_proxy_to(url)))
+        proxy = stack.enter_context(
+            bench.portal.wrap_async_context_manager(proxy_to(url, DistantProxy))
+        )
         peers = {
             name: stack.enter_context(run_peer(name, bench.folder, proxy.url)) for name in PEERS
         }

@@ -83,7 +83,7 @@ def chart(section: dict[str, Any]) -> str:
                 y = top + line * BAR
                 size = f'width="{ratio * scale:.1f}" height="{BAR - 1}"'
                 yield f'<rect x="{LEFT}" y="{y}" {size} fill="{color}"/>'
-                yield text(LEFT + ratio * scale + 6, y + BAR - 3, f"{ratio:.2f}")
+                yield text(LEFT + max(ratio, 1) * scale + 6, y + BAR - 3, f"{ratio:.2f}")
 
     def legend() -> Iterator[str]:
         for number, (peer, color) in enumerate(COLORS.items()):

@@ -67,9 +67,9 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxy_to(upstream_url: str) -> AsyncIterator[Proxy]:
+async def proxy_to(upstream_url: str, kind: type[Proxy] = Proxy) -> AsyncIterator[Proxy]:
     """A proxy on loopback; its `url` is the database's, by way of the proxy."""
-    proxy = Proxy(upstream_url)
+    proxy = kind(upstream_url)
     server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     url = parse_database_url(upstream_url).url.set(host="127.0.0.1", port=port)

@@ -39,10 +39,10 @@ async def test_what_one_worker_has_acknowledged_the_other_shows(
             """The user by a connection of its own, and which of the workers has it."""
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
             user = User(client, "one and the same")
-            counts = [count_connections(worker, port) for worker in workers]
+            before = [clients_of(worker, port) for worker in workers]
             await user.get()
-            after = [count_connections(worker, port) for worker in workers]
-            return user, next(i for i in range(2) if after[i] > counts[i])
+            after = [clients_of(worker, port) for worker in workers]
+            return user, next(i for i in range(2) if after[i] - before[i])
 
         by_worker: dict[int, User] = {}
         for _ in range(200):
@@ -70,7 +70,7 @@ async def test_what_one_worker_has_acknowledged_the_other_shows(
         assert (await other.get(path)).status_code == 404
 
 
-def count_connections(worker: psutil.Process, port: int | None) -> int:
-    return sum(
-        one.laddr.port == port and one.status == "ESTABLISHED" for one in worker.net_connections()
-    )
+def clients_of(worker: psutil.Process, port: int | None) -> set[int]:
+    """The ports of the clients whose connections it has."""
+    found = worker.net_connections("tcp")
+    return {one.raddr.port for one in found if one.laddr.port == port and one.raddr}
