@@ -3,6 +3,7 @@
 
 import logging
 import re
+import sys
 
 import pytest
 
@@ -163,3 +164,20 @@ async def test_all_lines_of_a_request_carry_its_id(
     lines = printed.text.splitlines()
     assert len(lines) == 2
     assert all(" - [mine] " in line for line in lines)
+
+
+@pytest.mark.requirement("T073")
+def test_a_line_keeps_its_exception_and_its_stack() -> None:
+    record = logging.LogRecord("here", logging.ERROR, "", 0, "It %s", ("failed",), None)
+    try:
+        int("no number")
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    record.stack_info = "Stack (most recent call last):\n  somewhere"
+
+    first, *rest = LineFormatter().format(record).splitlines()
+
+    assert first.endswith(" - here - ERROR - It failed")
+    assert rest[0] == "Traceback (most recent call last):"
+    assert rest[-3].startswith("ValueError: ")
+    assert rest[-2:] == ["Stack (most recent call last):", "  somewhere"]
