@@ -78,7 +78,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         **pool_args,
     )
     if target.is_sqlite:
-        event.listen(engine.sync_engine, "connect", compile_sqlite)
+        event.listen(engine.sync_engine, "connect", prepare_sqlite)
         event.listen(engine.sync_engine, "begin", begin_immediate)
     return engine
 
@@ -105,7 +105,7 @@ async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
         raise unavailable(error) from error
 
 
-def compile_sqlite(connection: Any, _record: Any) -> None:
+def prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.create_function("next_update", 2, next_update, deterministic=True)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -214,16 +214,13 @@ class Database:
         except asyncio.CancelledError:
             await greenlet_spawn(connection.invalidate)
             raise
-        except asyncpg.InvalidCachedStatementError as error:
-            # The table was changed: what the other connections have prepared is out of date, too.
+        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            is_outdated = isinstance(error, asyncpg.InvalidCachedStatementError)
+            if not (is_outdated or driver.is_closed()):
+                raise
+            # The others were prepared for the table as it was, or have lost the same server.
             self._health.note_silence()
             raise unavailable(error) from error
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            if driver.is_closed():
-                # The others may have lost the same server.
-                self._health.note_silence()
-                raise ConnectionError(str(error)) from error
-            raise
         finally:
             if self._pool.checkedin() < self._pool.size():
                 connection.close()
@@ -256,7 +253,7 @@ class Database:
             pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
     async def _check_encoding(self) -> None:
-        if self.engine.dialect.name != "postgresql":
+        if self._is_sqlite:
             await self.execute(PING, {})
             return
         statement = select(func.current_setting("server_encoding").label("encoding"))

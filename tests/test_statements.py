@@ -166,6 +166,7 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
     values = {"owner": "user 5", "task_id": 5, "limit": 100, "offset": 0, "is_completed": True}
     values |= {"new_title": "x", "new_description": None, "new_completed": None}
     values |= {"sets_description": False, "now": datetime.now(UTC)}
+    dialect = create_engine(settings).dialect
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
@@ -177,7 +178,7 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
         for mode in ("force_custom_plan", "force_generic_plan"):
             await connection.execute(f"SET plan_cache_mode = {mode}")
             for name, statement in TASK_STATEMENTS.items():
-                sql = compile_sql(statement, create_engine(settings).dialect)
+                sql = compile_sql(statement, dialect)
                 arguments = sql.values | values
                 plan = await connection.fetchval(
                     f"EXPLAIN (FORMAT JSON) {sql.text}", *(arguments[one] for one in sql.names)

@@ -22,6 +22,22 @@ NOW = 1_800_000_000
 INVALID = (401, {"detail": "Invalid token"})
 
 
+def verifier_of_secrets() -> TokenVerifier:
+    return TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None)
+
+
+def stop_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    """For the verifier, and for the library that it asks."""
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> "Clock":
+            return cls.fromtimestamp(now, tz)
+
+    monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
+    monkeypatch.setattr(time, "time", lambda: now)
+
+
 async def ask(service: Service, authorization: str) -> tuple[int, Any]:
     headers = {"Authorization": authorization}
     response = await service.client.get(f"/api/{USER}/tasks", headers=headers)
@@ -62,13 +78,8 @@ async def test_a_good_token(service: Service, token: str) -> None:
 async def test_a_clock_may_be_ten_seconds_off(
     monkeypatch: pytest.MonkeyPatch, name: str, off: int, *, is_good: bool
 ) -> None:
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> "Clock":
-            return cls.fromtimestamp(NOW, tz)
-
-    monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
-    verifier = TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None)
+    stop_clock(monkeypatch, NOW)
+    verifier = verifier_of_secrets()
     verified = verifier.verify(sign_raw(HEADER, claims(**{name: NOW + off})))
 
     if is_good:
@@ -159,10 +170,6 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return seen
 
 
-def verifier_of_secrets() -> TokenVerifier:
-    return TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None)
-
-
 @pytest.mark.requirement("T082")
 async def test_a_good_token_is_remembered_and_a_bad_one_is_not(decoded: list[str]) -> None:
     verifier = verifier_of_secrets()
@@ -184,15 +191,9 @@ async def test_a_remembered_token_expires(monkeypatch: pytest.MonkeyPatch) -> No
     token = make_token(USER, exp=soon)
     assert await verifier.verify(token) == USER
 
-    class Clock(datetime):
-        @classmethod
-        def now(cls, tz: tzinfo | None = None) -> "Clock":
-            return cls.fromtimestamp(time.time(), tz)
-
-    monkeypatch.setattr(jwt.api_jwt, "datetime", Clock)
-    monkeypatch.setattr(time, "time", lambda: soon + 9.9)
+    stop_clock(monkeypatch, soon + 9.9)
     assert await verifier.verify(token) == USER
-    monkeypatch.setattr(time, "time", lambda: soon + 10.0)
+    stop_clock(monkeypatch, soon + 10.0)
     with pytest.raises(ExpiredToken):
         await verifier.verify(token)
 
