@@ -10,11 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import asyncpg
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import cost, distance, footprint, growth, report
-from benchmarks.bench import Bench, Figures, say
+from benchmarks import cost, distance, footprint, growth, report, rows
+from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.load import run_driver
 from benchmarks.peers import ROOT
 from tests.databases import postgres_server
@@ -35,9 +34,9 @@ SECTIONS: Final = {
         lambda bench: {
             "rounds": bench.rounds,
             "requests in a batch": cost.REQUESTS,
-            "connections": cost.CONNECTIONS,
-            "users": cost.USERS,
-            "tasks of each": cost.TASKS_EACH,
+            "connections": CONNECTIONS,
+            "users": rows.USERS,
+            "tasks of each": rows.TASKS_EACH,
         },
     ),
     "distance": Section(
@@ -50,7 +49,7 @@ SECTIONS: Final = {
         "Memory",
         footprint.measure_memory,
         footprint.memory_tables,
-        lambda _: {"connections": footprint.CONNECTIONS, "mix of a thousand": footprint.MIX},
+        lambda _: {"connections": CONNECTIONS, "mix of a thousand": footprint.MIX},
     ),
     "start": Section(
         "Cold start",
@@ -66,7 +65,7 @@ SECTIONS: Final = {
             "rounds": bench.rounds,
             "rows": bench.rows,
             "requests in a batch": growth.REQUESTS,
-            "tasks of each user": growth.TASKS_EACH,
+            "tasks of each user": rows.TASKS_EACH,
             "active users": growth.ACTIVE_USERS,
         },
     ),
@@ -110,12 +109,9 @@ def within(lowest: int, highest: int) -> Callable[[str], int]:
 
 
 async def version_of(server_url: str) -> str:
-    connection = await asyncpg.connect(server_url)
-    try:
+    async with rows.connect(server_url) as connection:
         version: str = await connection.fetchval("SHOW server_version")
-    finally:
-        await connection.close()
-    return version
+        return version
 
 
 def main() -> None:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from anyio.from_thread import BlockingPortal
 
 from benchmarks.load import Driver
 from tests.databases import postgres_database
+
+# How many at a time, where a worker is to be busy.
+CONNECTIONS: Final = 16
 
 # What a section has found, as it stands in results.json.
 Figures = dict[str, Any]

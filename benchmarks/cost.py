@@ -1,7 +1,6 @@
 # [Task]: T083 [From]: specs/performance.md
 """The CPU that a request costs, and how many are served at a time and how fast."""
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -10,8 +9,8 @@ from random import Random
 from statistics import geometric_mean
 from typing import Any, Final
 
-from benchmarks.bench import Bench, Figures, say
-from benchmarks.load import Sample, ask, total
+from benchmarks.bench import CONNECTIONS, Bench, Figures, say
+from benchmarks.load import Sample, total
 from benchmarks.operations import (
     CREATORS,
     FRESH,
@@ -24,12 +23,10 @@ from benchmarks.operations import (
 )
 from benchmarks.peers import PEERS, Peer, run_peer
 from benchmarks.report import table
-from benchmarks.rows import fill, tasks_of, user_id
+from benchmarks.rows import fill_for_users
+from tests.server import exchange
 
-USERS: Final = 50
-TASKS_EACH: Final = 100
 REQUESTS: Final = 500
-CONNECTIONS: Final = 16
 # The system accounts CPU time in ticks of 10 ms: a ratio is of a fifth of all rounds at least.
 GROUPS: Final = 5
 
@@ -56,8 +53,7 @@ def measure(bench: Bench) -> Figures:
             name: stack.enter_context(run_peer(name, bench.folder, url))
             for name in PEERS
         }
-        bench.portal.call(fill, url, USERS * TASKS_EACH, USERS)
-        tasks = bench.portal.call(tasks_of, url, [user_id(number) for number in range(USERS)])
+        tasks = bench.portal.call(fill_for_users, url)
         say("  whether all answer the same")
         check_agreement(peers, tasks)
 
@@ -121,11 +117,11 @@ def check_agreement(peers: Mapping[str, Peer], tasks: Mapping[str, list[int]]) -
 
 
 def answer_to(peer: Peer, sent: str, operation: Operation) -> tuple[int, Any]:
-    status, body = ask(peer, sent)
-    content = json.loads(body)
+    answer = exchange(peer.port, sent.encode())
+    content = answer.json()
     if operation.method != "GET":
         content = {name: value for name, value in content.items() if name not in OWN_TO_EACH}
-    return status, content
+    return answer.status_code, content
 
 
 def tables(figures: Figures) -> str:

@@ -21,7 +21,7 @@ from benchmarks.operations import (
 )
 from benchmarks.peers import PEERS, run_peer
 from benchmarks.report import table
-from benchmarks.rows import fill, tasks_of, user_id
+from benchmarks.rows import fill_for_users
 from tests.proxy import Proxy, proxy_to
 
 ONE_WAY_SECONDS: Final = 0.005
@@ -29,8 +29,6 @@ WARM_UP: Final = 5
 # What is left for after the answer counts, too.
 SETTLE_SECONDS: Final = 0.2
 REQUESTS: Final = 20
-USERS: Final = 50
-TASKS_EACH: Final = 100
 # What the database isn't asked about. The others make no promise there.
 REFUSED: Final = ["401", "403", "422"]
 
@@ -81,8 +79,7 @@ def measure(bench: Bench) -> Figures:
         peers = {
             name: stack.enter_context(run_peer(name, bench.folder, proxy.url)) for name in PEERS
         }
-        bench.portal.call(fill, url, USERS * TASKS_EACH, USERS)
-        tasks = bench.portal.call(tasks_of, url, [user_id(number) for number in range(USERS)])
+        tasks = bench.portal.call(fill_for_users, url)
         for name, peer in peers.items():
             say(f"  {name}")
             # What is deleted can't be asked for.

@@ -9,16 +9,13 @@ from random import Random
 from statistics import median
 from typing import Final
 
-from benchmarks.bench import Bench, Figures, say
-from benchmarks.load import ask
-from benchmarks.operations import MEASURED, pick_requests, request
+from benchmarks.bench import CONNECTIONS, Bench, Figures, say
+from benchmarks.operations import MEASURED, pick_requests
 from benchmarks.peers import run_peer
 from benchmarks.report import table
-from benchmarks.rows import fill, tasks_of, user_id
+from benchmarks.rows import fill_for_users
+from tests.server import exchange, head
 
-USERS: Final = 50
-TASKS_EACH: Final = 100
-CONNECTIONS: Final = 16
 # A thousand requests. Each has a token of its own, which is the most there is to remember.
 MIX: Final = {
     "get": 200,
@@ -38,8 +35,7 @@ def measure_memory(bench: Bench) -> Figures:
     chance = Random(83)  # noqa: S311 - the same requests in every run
     resident = {}
     with bench.database() as url, run_peer("service", bench.new_folder(), url) as peer:
-        bench.portal.call(fill, url, USERS * TASKS_EACH, USERS)
-        tasks = bench.portal.call(tasks_of, url, [user_id(number) for number in range(USERS)])
+        tasks = bench.portal.call(fill_for_users, url)
         for sent in range(0, MARKS[-1] + 1, sum(MIX.values())):
             if sent in MARKS:
                 say(f"  after {sent:,} requests")
@@ -76,10 +72,9 @@ def start(folder: Path) -> float:
     """Seconds from the process to its first answer, on the SQLite file of this folder."""
     started = time.perf_counter()
     with run_peer("service", folder, None) as peer:
-        status, _ = ask(peer, request("GET", "/health", "none is asked for"))
+        answer = exchange(peer.port, head("GET", "/health"))
         seconds = time.perf_counter() - started
-    if status != 200:  # noqa: PLR2004 - HTTP's own
-        raise RuntimeError(f"/health answered {status}")
+    answer.raise_for_status()
     return seconds
 
 

@@ -9,7 +9,6 @@ from random import Random
 from statistics import median
 from typing import Any, Final
 
-import asyncpg
 import psutil
 
 from benchmarks.bench import Bench, Figures, say
@@ -17,11 +16,10 @@ from benchmarks.load import Sample, total
 from benchmarks.operations import MEASURED, Operation, pick_requests, request_for
 from benchmarks.peers import Peer, run_peer
 from benchmarks.report import table
-from benchmarks.rows import COLLECTOR, fill, tasks_of, user_id
+from benchmarks.rows import COLLECTOR, TASKS_EACH, connect, fill, tasks_of, user_id
 
 SMALLEST: Final = 10_000
 LARGEST: Final = 10_000_000
-TASKS_EACH: Final = 100
 ACTIVE_USERS: Final = 100
 OPERATIONS: Final = ("get", "put", "toggle", "list of 100")
 REQUESTS: Final = 100
@@ -99,16 +97,13 @@ def prepare(bench: Bench, rows: int, collected: int, chance: Random) -> Iterator
 
 async def find_backends(url: str) -> list[psutil.Process]:
     """The processes that serve this database's clients, none where the server isn't of this run."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connect(url) as connection:
         if not await connection.fetchval("SELECT inet_server_addr() IS NULL"):
             return []
         found = await connection.fetch(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
             " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
         )
-    finally:
-        await connection.close()
     return [psutil.Process(row["pid"]) for row in found]
 
 

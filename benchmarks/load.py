@@ -2,14 +2,12 @@
 """The driver process, as the sections see it, and what its batches come to."""
 
 import json
-import socket
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPResponse
 
 from benchmarks.peers import ROOT, Peer
 
@@ -56,7 +54,6 @@ class Driver:
         order = {
             "port": peer.port,
             "requests": requests,
-            "count": len(requests),
             "connections": connections,
             "status": status,
         }
@@ -93,12 +90,3 @@ def run_driver() -> Iterator[Driver]:
             yield Driver(process)
         finally:
             process.terminate()
-
-
-def ask(peer: Peer, request: str) -> tuple[int, bytes]:
-    """Sends one request from here, and gives the status and the body of its answer."""
-    with socket.create_connection(("127.0.0.1", peer.port), timeout=60) as connection:
-        connection.sendall(request.encode())
-        answer = HTTPResponse(connection)
-        answer.begin()
-        return answer.status, answer.read()

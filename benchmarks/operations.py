@@ -13,6 +13,7 @@ from typing import Any, Final
 import jwt
 
 from benchmarks.peers import SECRET
+from tests.server import head
 
 TOKEN_SECONDS: Final = 24 * 60 * 60
 NO_TASK: Final = 999_999_999_999
@@ -44,7 +45,7 @@ DELETE: Final = Operation("DELETE", "/{task_id}", status=204)
 NOT_FOUND: Final = Operation(path=f"/{NO_TASK}", status=404)
 
 # Who creates: every other user's list keeps its length.
-CREATORS: Final = [f"a user who creates {number}" for number in range(10)]
+CREATORS: Final = [f"creator-{number}" for number in range(10)]
 
 serial_numbers: Final = count()
 
@@ -64,10 +65,10 @@ def fresh_token(user_id: str) -> str:
 
 
 def request(method: str, target: str, token: str, body: str | None = None) -> str:
-    head = [f"{method} {target} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}"]
+    headers = [f"Authorization: Bearer {token}"]
     if body is not None:
-        head += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
-    return "\r\n".join([*head, "", body or ""])
+        headers += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
+    return head(method, target, *headers).decode() + (body or "")
 
 
 def request_for(
@@ -75,7 +76,7 @@ def request_for(
 ) -> str:
     """The operation on a task. Without a token it is sent with the user's usual one."""
     path = operation.path.format(task_id=task_id)
-    target = f"/api/{user_id.replace(' ', '%20')}/tasks{path}"
+    target = f"/api/{user_id}/tasks{path}"
     body = None
     if operation.fields is not None:
         body = json.dumps({"title": f"Buy milk {number}"} | operation.fields)

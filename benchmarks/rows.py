@@ -1,7 +1,8 @@
 # [Task]: T083 [From]: specs/performance.md
 """The rows to measure on."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from hashlib import md5
 from typing import Final
 
@@ -9,9 +10,11 @@ import asyncpg
 
 from benchmarks.bench import say
 
+USERS: Final = 50
+TASKS_EACH: Final = 100
 CHUNK: Final = 1_000_000
 # A user of so many tasks that paging through them goes deep.
-COLLECTOR: Final = "the user of very many tasks"
+COLLECTOR: Final = "collector"
 
 # Row i belongs to user i % users, so that the tasks of a user lie scattered. Each `$3`th row is
 # the collector's, and not counted there.
@@ -28,6 +31,15 @@ FILL: Final = """
     LATERAL (SELECT timestamptz '2026-01-01 00:00Z' + i * interval '1.000001 s' AS made_at) AS _"""
 
 
+@asynccontextmanager
+async def connect(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 def user_id(number: int) -> str:
     """As `FILL` makes it: 32 characters without an order, like Better Auth's."""
     return md5(str(number).encode(), usedforsecurity=False).hexdigest()
@@ -37,27 +49,27 @@ async def fill(url: str, rows: int, users: int, collected: int = 0) -> None:
     """Makes rows of so many users, and among them so many more of the collector's."""
     last = rows + collected
     every = rows // collected + 1 if collected else last + 1
-    connection = await asyncpg.connect(url)
-    try:
+    async with connect(url) as connection:
         for first in range(1, last + 1, CHUNK):
             if last > CHUNK:
                 say(f"  row {first:,} of {last:,}")
             chunk_end = min(first + CHUNK - 1, last)
             await connection.execute(FILL, first, chunk_end, every, users, COLLECTOR)
         await connection.execute("VACUUM ANALYZE task")
-    finally:
-        await connection.close()
+
+
+async def fill_for_users(url: str) -> dict[str, list[int]]:
+    """Makes the tasks of `USERS`, and gives their ids."""
+    await fill(url, USERS * TASKS_EACH, USERS)
+    return await tasks_of(url, [user_id(number) for number in range(USERS)])
 
 
 async def tasks_of(url: str, user_ids: Sequence[str]) -> dict[str, list[int]]:
     """The ids of these users' tasks."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with connect(url) as connection:
         found = await connection.fetch(
             "SELECT user_id, array_agg(id ORDER BY id) FROM task"
             " WHERE user_id = ANY($1) GROUP BY user_id ORDER BY user_id",
             user_ids,
         )
-    finally:
-        await connection.close()
     return dict(found)
