@@ -103,15 +103,24 @@ def check_agreement(peers: Mapping[str, Peer], tasks: Mapping[str, list[int]]) -
     times of changes.
     """
     owner, (task_id, *_) = next(iter(tasks.items()))
+
+    def settle(*, completed: bool) -> None:
+        """Waits for the write of a peer that commits after its answer, and sets the task."""
+        put = Operation("PUT", "/{task_id}", fields={"completed": completed})
+        answer_to(peers["floor"], request_for(put, owner, task_id), put)
+
     # Who reads at last sees what the others wrote.
     writes_first = sorted(MEASURED.items(), key=lambda item: item[1].method == "GET")
     for name, operation in [*writes_first, ("not found", NOT_FOUND)]:
         user = CREATORS[0] if operation.method == "POST" else owner
         sent = request_for(operation, user, task_id)
-        # Twice, since a task that is toggled twice is as the next peer expects it.
-        answers = {
-            peer: [answer_to(peers[peer], sent, operation) for _ in range(2)] for peer in peers
-        }
+        answers: dict[str, list[Any]] = {peer: [] for peer in peers}
+        for completed in (True, False):
+            settle(completed=completed)
+            for peer in peers:
+                answers[peer].append(answer_to(peers[peer], sent, operation))
+                if operation.method != "GET":
+                    settle(completed=completed)
         if any(answer != answers["floor"] for answer in answers.values()):
             raise RuntimeError(f"the peers don't agree on {name}: {answers}")
 
