@@ -25,7 +25,13 @@ from openapi import DocumentedAPI
 from routes import health, tasks
 from tokens import TokenVerifier
 
-EXPOSED_HEADERS = ("Location", "Retry-After", "X-Request-ID", "WWW-Authenticate")
+EXPOSED_HEADERS = (
+    "Location",
+    "Idempotency-Replayed",
+    "Retry-After",
+    "X-Request-ID",
+    "WWW-Authenticate",
+)
 
 
 @asynccontextmanager

@@ -1,14 +1,19 @@
-# [Task]: T040 [From]: specs/database/schema.md
+# [Task]: T040, T091 [From]: specs/database/schema.md, specs/reliability.md
 """The one table that is ours. Better Auth's tables in the same database are not modelled here."""
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, Column, Identity, Index, Integer
+from sqlalchemy import BigInteger, Column, Identity, Index, Integer, String
 from sqlmodel import Field, SQLModel
 
 USER_ID_LENGTH = 255
 TITLE_LENGTH = 200
 DESCRIPTION_LENGTH = 1000
+IDEMPOTENCY_KEY_LENGTH = 255
+
+# What the POST that made a task came with, if anything.
+idempotency_key = Column("idempotency_key", String(IDEMPOTENCY_KEY_LENGTH))
+HAS_KEY = idempotency_key.is_not(None)
 
 
 class Task(SQLModel, table=True):
@@ -16,6 +21,15 @@ class Task(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_task_user_id_id", "user_id", "id"),
+        # Partial, since most clients send no key: their rows cost it nothing.
+        Index(
+            "ix_task_user_id_idempotency_key",
+            "user_id",
+            "idempotency_key",
+            unique=True,
+            postgresql_where=HAS_KEY,
+            sqlite_where=HAS_KEY,
+        ),
         # Else SQLite gives the id of a deleted last task to the next one.
         {"sqlite_autoincrement": True},
     )
@@ -37,3 +51,7 @@ class Task(SQLModel, table=True):
     completed: bool
     created_at: datetime
     updated_at: datetime
+    idempotency_key: str | None = Field(default=None, sa_column=idempotency_key)
+    # Of the content that came with the key, and how often it came again.
+    idempotency_digest: bytes | None = None
+    idempotency_replays: int | None = None

@@ -1,4 +1,4 @@
-# [Task]: T001, T002, T003, T004, T005, T006, T011, T014 [From]: specs/features/task-crud.md
+# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091 [From]: specs/features/task-crud.md, specs/reliability.md
 """All SQL on tasks. Each statement is built once, at import, and carries its owner: every WHERE
 and every VALUES names `user_id`, which a test checks.
 """
@@ -8,24 +8,27 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Boolean,
+    Integer,
     Interval,
+    LargeBinary,
     String,
     bindparam,
     case,
     delete,
     func,
-    insert,
     literal_column,
     not_,
     select,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert  # SQLite's compiler takes it, too
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 from sqlmodel import UTCDateTime
 
 import models
+from schemas import TaskPublic
 
 task: Final = models.Task.metadata.tables["task"]
 
@@ -53,10 +56,13 @@ now: Final = bindparam("now", type_=UTCDateTime())
 is_owned: Final = task.c.user_id == owner
 is_the_task: Final = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
 
-GET_TASK: Final = select(task).where(is_the_task)
+# A task as it is answered.
+public: Final = [task.c[name] for name in TaskPublic.__annotations__]
+
+GET_TASK: Final = select(*public).where(is_the_task)
 
 LIST_TASKS: Final = (
-    select(task)
+    select(*public)
     .where(is_owned)
     .order_by(task.c.id)
     .limit(bindparam("limit", type_=BigInteger))
@@ -67,6 +73,8 @@ LIST_TASKS_BY_COMPLETED: Final = LIST_TASKS.where(
     task.c.completed == bindparam("is_completed", type_=Boolean)
 )
 
+# With a key that the owner has used it makes nothing and gives that task, its `idempotency_replays`
+# above zero; where the content was another, it gives no row. Without a key nothing can conflict.
 CREATE_TASK: Final = (
     insert(task)
     .values(
@@ -76,8 +84,18 @@ CREATE_TASK: Final = (
         completed=False,
         created_at=now,
         updated_at=now,
+        idempotency_key=bindparam("key", type_=String),
+        idempotency_digest=bindparam("digest", type_=LargeBinary),
+        idempotency_replays=literal_column("0", Integer),
     )
-    .returning(task)
+    .on_conflict_do_update(
+        index_elements=[task.c.user_id, task.c.idempotency_key],
+        index_where=models.HAS_KEY,
+        # An update, which waits for a twin that is under way and gives its row.
+        set_={"idempotency_replays": task.c.idempotency_replays + literal_column("1", Integer)},
+        where=task.c.idempotency_digest == literal_column("excluded.idempotency_digest"),
+    )
+    .returning(*public, task.c.idempotency_replays)
 )
 
 # One statement for every subset of fields: a null title or completed stands for «not sent», while
@@ -97,14 +115,14 @@ UPDATE_TASK: Final = (
         completed=func.coalesce(bindparam("new_completed", type_=Boolean), task.c.completed),
         updated_at=next_update(now, task.c.updated_at),
     )
-    .returning(task)
+    .returning(*public)
 )
 
 TOGGLE_TASK: Final = (
     update(task)
     .where(is_the_task)
     .values(completed=not_(task.c.completed), updated_at=next_update(now, task.c.updated_at))
-    .returning(task)
+    .returning(*public)
 )
 
 DELETE_TASK: Final = delete(task).where(is_the_task).returning(task.c.id)

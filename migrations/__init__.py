@@ -22,6 +22,8 @@ from faults import StartupError
 CONFIG_FILE: Final = Path(__file__).parent.parent / "pyproject.toml"
 # Any number will do, as long as it stays the same: whoever holds this lock may migrate.
 ADVISORY_LOCK: Final = 0x7461736B
+# While it waits for a table, all who come later wait behind it.
+LOCK_PATIENCE: Final = "5s"
 
 
 async def upgrade_schema(settings: Settings) -> None:
@@ -61,6 +63,8 @@ async def migration_connection(settings: Settings) -> AsyncIterator[AsyncConnect
             if engine.dialect.name == "postgresql":
                 async with asyncio.timeout(db.START_PATIENCE_SECONDS):
                     await connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
+                    set_limit = func.set_config("lock_timeout", LOCK_PATIENCE, True)  # noqa: FBT003 - for this transaction alone
+                    await connection.execute(select(set_limit))
             yield connection
     finally:
         await engine.dispose()

@@ -1,4 +1,4 @@
-# [Task]: T001, T002, T003, T004, T005, T006, T013 [From]: specs/features/task-crud.md
+# [Task]: T001, T002, T003, T004, T005, T006, T013, T090 [From]: specs/features/task-crud.md, specs/reliability.md
 """The six task endpoints. Each is one SQL statement, and each statement carries its owner."""
 
 from datetime import UTC, datetime
@@ -11,6 +11,7 @@ import statements
 from db import Row, fetch_all, fetch_one
 from middleware.access import CurrentUser
 from middleware.body import parse_body
+from middleware.idempotency import PARAMETER, digest_of, read_key, refused
 from openapi import json_body, operation_id
 from schemas import (
     TASK,
@@ -95,22 +96,32 @@ async def list_tasks(
     "",
     status_code=status.HTTP_201_CREATED,
     response_model=TaskPublic,
-    responses=BAD_BODY | {201: {"headers": {"Location": TEXT_HEADER}}},
-    openapi_extra=json_body(TaskCreate),
+    responses=BAD_BODY
+    | {201: {"headers": {"Location": TEXT_HEADER, "Idempotency-Replayed": TEXT_HEADER}}},
+    openapi_extra=json_body(TaskCreate) | {"parameters": [PARAMETER]},
 )
 async def create_task(request: Request, user_id: CurrentUser) -> Response:
-    """A new task of the user, not completed. `Location` names it."""
+    """A new task of the user, not completed. `Location` names it. With an `Idempotency-Key` it can
+    be sent again, with the same body, until it is answered: it makes one task.
+    """
+    key = read_key(request)
     body = await parse_body(request, TaskCreate)
-    (row,) = await fetch_all(
+    row = await fetch_one(
         request,
         statements.CREATE_TASK,
         owner=user_id,
         new_title=body.title,
         new_description=body.description,
         now=datetime.now(UTC),
+        key=key,
+        digest=digest_of(body) if key else None,
     )
+    if row is None:
+        raise refused("The key was used with another body", "idempotency_key_reused")
     response = answer_task(row, status.HTTP_201_CREATED)
     response.headers["Location"] = f"{quote(request.scope['path'])}/{row['id']}"
+    if row["idempotency_replays"]:
+        response.headers["Idempotency-Replayed"] = "true"
     return response
 
 

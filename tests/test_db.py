@@ -50,6 +50,11 @@ async def call_all(user: User) -> AsyncIterator[tuple[str, Callable[[], Awaitabl
     yield "list", user.get, 200, 1
     yield "filtered list", lambda: user.get("?completed=true&limit=5"), 200, 1
     yield "create", lambda: user.post({"title": "x"}), 201, 1
+    key, reused = ({"Idempotency-Key": key} for key in ("one", "another"))
+    await user.post({"title": "x"}, headers=reused)
+    yield "create by key", lambda: user.post({"title": "x"}, headers=key), 201, 1
+    yield "reused key", lambda: user.post({"title": "y"}, headers=reused), 422, 1
+    yield "bad key", lambda: user.post({"title": "x"}, headers={"Idempotency-Key": ""}), 422, 0
     yield "get", lambda: user.get(f"/{task_id}"), 200, 1
     yield "put", lambda: user.put(task_id, {"title": "y", "description": None}), 200, 1
     yield "empty put", lambda: user.put(task_id, {}), 200, 1
@@ -94,7 +99,8 @@ async def test_a_single_statement_is_only_one(service: Service) -> None:
         await fetch_all(request, PING)
 
 
-NEW = {"new_description": None, "now": datetime(2026, 1, 1, tzinfo=UTC)}
+NO_KEY = {"key": None, "digest": None}
+NEW = {"new_description": None, "now": datetime(2026, 1, 1, tzinfo=UTC), **NO_KEY}
 
 
 def with_routes(app: FastAPI) -> list[str]:

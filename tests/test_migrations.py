@@ -14,6 +14,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 
+from config import Settings
 from db import Database
 from faults import StartupError
 from migrations import ADVISORY_LOCK, CONFIG_FILE, migration_connection, upgrade_schema
@@ -110,6 +111,9 @@ async def test_the_table_of_tasks(make_database: MakeDatabase) -> None:
         ("completed", "boolean", None, "NO", None),
         ("created_at", timestamp, None, "NO", None),
         ("updated_at", timestamp, None, "NO", None),
+        ("idempotency_key", "character varying", 255, "YES", None),
+        ("idempotency_digest", "bytea", None, "YES", None),
+        ("idempotency_replays", "integer", None, "YES", None),
     ]
 
 
@@ -168,7 +172,8 @@ async def test_many_processes_may_migrate_at_once(database_url: str) -> None:
 
     logs = [log for _, _, log in runs]
     assert [code for code, _, _ in runs] == [0, 0, 0], logs
-    assert "".join(logs).count("Running upgrade  -> 0001") == 1
+    for step in (" -> 0001", "0001 -> 0002"):
+        assert "".join(logs).count(f"Running upgrade {step}") == 1
 
 
 @pytest.mark.requirement("T041")
@@ -186,6 +191,86 @@ async def test_a_migration_that_fails_leaves_the_schema_as_it_was(database_url: 
         names = await connection.run_sync(lambda c: inspect(c).get_table_names())
     await database.close()
     assert names == ["ix_task_user_id_id"]
+
+
+# As the version before the keys writes and reads.
+INSERT_BEFORE_KEYS = (
+    "INSERT INTO task (user_id, title, completed, created_at, updated_at) VALUES"
+    " ('u1', 'Old', false, '2026-01-01 00:00:00.000000+00', '2026-01-01 00:00:00.000000+00')"
+    " RETURNING task.id, task.title"
+)
+
+
+async def migrate_to(settings: Settings, revision: str) -> None:
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(lambda c: command.upgrade(alembic(c), revision))
+
+
+@pytest.mark.requirement("T041", "T091")
+async def test_tasks_from_before_keys_stay_and_take_part(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    await migrate_to(settings, "0001")
+    database = Database(settings)
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql(INSERT_BEFORE_KEYS)
+
+    async with running(settings) as service:
+        user = service.user("u1")
+        # A worker of that version, which goes on while the new one starts.
+        async with database.engine.begin() as connection:
+            await connection.exec_driver_sql(INSERT_BEFORE_KEYS)
+        await user.post({"title": "New"}, headers={"Idempotency-Key": "1"})
+        tasks = (await user.get()).json()
+        assert [task["title"] for task in tasks] == ["Old", "Old", "New"]
+        assert (await user.toggle(tasks[0]["id"])).status_code == 200
+
+    async with migration_connection(settings) as connection:
+        await connection.run_sync(lambda c: command.downgrade(alembic(c), "0001"))
+        titles = await connection.exec_driver_sql("SELECT title FROM task ORDER BY id")
+        assert titles.scalars().all() == ["Old", "Old", "New"]
+    await database.close()
+
+
+@pytest.mark.requirement("T041")
+async def test_an_upgrade_that_fails_leaves_the_version_before_whole(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    await migrate_to(settings, "0001")
+    database = Database(settings)
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql(INSERT_BEFORE_KEYS)
+        await connection.exec_driver_sql("CREATE TABLE ix_task_user_id_idempotency_key (x int)")
+
+    with pytest.raises(StartupError, match="ix_task_user_id_idempotency_key"):
+        await upgrade_schema(settings)
+
+    async with database.engine.begin() as connection:
+        columns = await connection.run_sync(lambda c: inspect(c).get_columns("task"))
+        assert "idempotency_key" not in {column["name"] for column in columns}
+        version = await connection.exec_driver_sql("SELECT version_num FROM task_schema_version")
+        assert version.scalars().all() == ["0001"]
+        # It serves on, and the upgrade succeeds once what was in its way is gone.
+        await connection.exec_driver_sql(INSERT_BEFORE_KEYS)
+        await connection.exec_driver_sql("DROP TABLE ix_task_user_id_idempotency_key")
+    await database.close()
+    async with running(settings) as service:
+        assert len((await service.user("u1").get()).json()) == 2
+
+
+@pytest.mark.requirement("T042")
+async def test_a_migration_that_would_hold_up_everybody_gives_up(
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An ALTER that waits for a long transaction makes all others wait behind it."""
+    monkeypatch.setattr("migrations.LOCK_PATIENCE", "200ms")
+    settings = make_settings(database_url=await make_database("postgresql"))
+    await migrate_to(settings, "0001")
+    database = Database(settings)
+    async with database.engine.begin() as connection:
+        await connection.exec_driver_sql("SELECT * FROM task")
+        with pytest.raises(StartupError, match="lock timeout"):
+            await upgrade_schema(settings)
+    await database.close()
+    await upgrade_schema(settings)
 
 
 @pytest.mark.requirement("T042")

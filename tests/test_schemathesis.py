@@ -36,7 +36,12 @@ def test_schemathesis_finds_nothing(live_port: int, tmp_path: Path) -> None:
             *("--max-examples", str(EXAMPLES), "--seed", str(SEED)),
         ],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PEERS": str(peers)},
+        env={
+            "PATH": os.environ["PATH"],
+            "PEERS": str(peers),
+            "PYTHONPATH": str(CONFIG.parent.parent),
+            "SCHEMATHESIS_HOOKS": "tests.schemathesis_hooks",
+        },
         capture_output=True,
         check=False,
         text=True,

@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 from sqlalchemy import Delete, Insert, Select, Update, select, text
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 
@@ -39,7 +40,10 @@ def conjuncts(clause: ColumnElement[bool] | None) -> Iterator[ColumnElement[bool
 def names_its_owner(statement: Select[*tuple[object, ...]] | Insert | Update | Delete) -> bool:
     values: dict[Any, Any] = dict(getattr(statement, "_values", None) or {})
     if isinstance(statement, Insert):
-        return values.get("user_id") is owner
+        # A row that is there already is given out, too.
+        conflict = getattr(statement, "_post_values_clause", None)
+        is_own = conflict is None or task.c.user_id in (conflict.inferred_target_elements or ())
+        return values.get("user_id") is owner and is_own
     # Nobody's task becomes another's.
     return "user_id" not in values and any(
         isinstance(condition, BinaryExpression)
@@ -72,6 +76,10 @@ def test_the_check_can_fail() -> None:
     assert not names_its_owner(task.update().values(user_id=owner))
     assert not names_its_owner(statements.TOGGLE_TASK.values(user_id="somebody"))
     assert not names_its_owner(task.insert().values(title="x"))
+    upsert = insert(task).values(user_id=owner)
+    of_anyone = upsert.on_conflict_do_nothing(index_elements=[task.c.idempotency_key])
+    assert not names_its_owner(of_anyone)
+    assert not names_its_owner(upsert.on_conflict_do_nothing())
     assert not names_its_owner(task.delete())
 
 
@@ -165,7 +173,7 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
     await upgrade_schema(settings)
     values = {"owner": "user 5", "task_id": 5, "limit": 100, "offset": 0, "is_completed": True}
     values |= {"new_title": "x", "new_description": None, "new_completed": None}
-    values |= {"sets_description": False, "now": datetime.now(UTC)}
+    values |= {"sets_description": False, "now": datetime.now(UTC), "key": "k", "digest": b"d"}
     dialect = create_engine(settings).dialect
     connection = await asyncpg.connect(url)
     try:
