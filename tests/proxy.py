@@ -4,11 +4,30 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
 
 import pytest
 
 from database_url import parse_database_url
+
+
+class Link:
+    """A client's connection, the one to the server that belongs to it, and their number."""
+
+    def __init__(
+        self, number: int, client: asyncio.StreamWriter, server: asyncio.StreamWriter
+    ) -> None:
+        self.number = number
+        self.is_clients_turn = True
+        self.is_cut = asyncio.Event()
+        self._ends = (client, server)
+
+    def cut(self) -> None:
+        """Ends both without a word."""
+        self.is_cut.set()
+        for writer in self._ends:
+            writer.transport.abort()
 
 
 class Proxy:
@@ -28,7 +47,29 @@ class Proxy:
         # While not set, connections up to this number are silent, and later ones pass.
         self.silent_up_to = 0
         self.has_connected = asyncio.Event()
-        self.url = ""
+        self.links: set[Link] = set()
+        # Any free one, and the same again after a pause.
+        self.port = 0
+        self._server: asyncio.Server | None = None
+
+    @property
+    def url(self) -> str:
+        """The database's, by way of the proxy."""
+        url = self._target.url.set(host="127.0.0.1", port=self.port)
+        return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+    async def listen(self) -> None:
+        self._server = await asyncio.start_server(self.serve, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Takes no new connections, until it listens again."""
+        if self._server is not None:
+            self._server.close()
+
+    def cut(self) -> None:
+        for link in self.links:
+            link.cut()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         host, port = self._target.connect_args.get("host"), self._target.url.port or 5432
@@ -40,42 +81,54 @@ class Proxy:
         self.connections += 1
         number = self.connections
         self.has_connected.set()
-        server_reader, server_writer = await self.connect()
-        is_clients_turn = True
+        try:
+            server_reader, server_writer = await self.connect()
+        except OSError:
+            writer.transport.abort()
+            return
+        link = Link(number, writer, server_writer)
+        self.links.add(link)
 
         async def forward(
             source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_client: bool
         ) -> None:
-            nonlocal is_clients_turn
             with contextlib.suppress(ConnectionError):
                 while data := await source.read(65536):
-                    if from_client and is_clients_turn:
-                        self.round_trips += 1
-                    is_clients_turn = not from_client
-                    if number > self.silent_up_to > 0:
-                        pass
-                    else:
-                        await self.passes.wait()
-                    sink.write(data)
+                    sink.write(await self.let_pass(link, data, from_client=from_client))
                     await sink.drain()
+                await self.let_pass(link, b"", from_client=from_client)
             sink.close()
 
         await asyncio.gather(
             forward(reader, server_writer, from_client=True),
             forward(server_reader, writer, from_client=False),
         )
+        self.links.discard(link)
+
+    async def let_pass(self, link: Link, data: bytes, *, from_client: bool) -> bytes:
+        """What goes on of these bytes, as soon as it may; none are the end of one side."""
+        if data and from_client and link.is_clients_turn:
+            self.round_trips += 1
+        link.is_clients_turn = not from_client
+        if not link.number > self.silent_up_to > 0:
+            await self.passes.wait()
+        return data
+
+
+AnyProxy = TypeVar("AnyProxy", bound=Proxy)
 
 
 @asynccontextmanager
-async def proxy_to(upstream_url: str, kind: type[Proxy] = Proxy) -> AsyncIterator[Proxy]:
-    """A proxy on loopback; its `url` is the database's, by way of the proxy."""
-    proxy = kind(upstream_url)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    url = parse_database_url(upstream_url).url.set(host="127.0.0.1", port=port)
-    proxy.url = url.set(drivername="postgresql").render_as_string(hide_password=False)
+async def listening(proxy: AnyProxy) -> AsyncIterator[AnyProxy]:
+    await proxy.listen()
     try:
         yield proxy
     finally:
+        proxy.refuse()
         proxy.passes.set()
-        server.close()
+        proxy.cut()
+
+
+def proxy_to(upstream_url: str, kind: type[Proxy] = Proxy) -> AbstractAsyncContextManager[Proxy]:
+    """A proxy of this kind on loopback."""
+    return listening(kind(upstream_url))

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
+from random import sample
 from threading import Thread
 from typing import Final
 
@@ -63,6 +64,16 @@ def head(method: str, target: str | bytes, *headers: str | bytes) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
+def pick_port() -> int:
+    """A free port that can be closed and opened again: it is below those that systems give to
+    outgoing connections, one of which could else have it meanwhile.
+    """
+    for port in sample(range(20_000, 32_000), 100):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    pytest.fail("there is no free port")
+
+
 def connect(port: int) -> socket.socket:
     # Long enough for the slowest machine; what should come at once is there long before.
     return socket.create_connection(("127.0.0.1", port), timeout=60)
@@ -88,25 +99,37 @@ class Process:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.output = ""
+        self._lines: list[str] = []
+        self._has_more = asyncio.Event()
+        # Read as it comes: a process whose output nobody takes would stand still in the end.
+        self._reading = asyncio.create_task(self._read())
+
+    @property
+    def output(self) -> str:
+        return "".join(self._lines)
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self._lines.append(line.decode())
+            self._has_more.set()
 
     async def wait_for(self, pattern: str) -> re.Match[str]:
-        assert self.process.stdout is not None
         while not (found := re.search(pattern, self.output)):
-            line = await self.process.stdout.readline()
-            if not line:
+            if self._reading.done():
                 pytest.fail(f"it ended, and never printed {pattern}:\n{self.output}")
-            self.output += line.decode()
+            self._has_more.clear()
+            more = asyncio.create_task(self._has_more.wait())
+            await asyncio.wait([more, self._reading], return_when=asyncio.FIRST_COMPLETED)
+            more.cancel()
         return found
 
     async def url(self) -> str:
         return (await self.wait_for(r"running on (http://[\d.:]+)"))[1]
 
     async def end(self) -> int:
-        rest, _ = await self.process.communicate()
-        self.output += rest.decode()
-        assert self.process.returncode is not None
-        return self.process.returncode
+        await self._reading
+        return await self.process.wait()
 
 
 @asynccontextmanager
@@ -128,5 +151,5 @@ async def uvicorn_process(
     finally:
         if process.returncode is None:
             process.terminate()
-            await running.end()
+        await running.end()
         watch.read(DEMO.sub("", running.output), "what a process printed")
