@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         Field(validation_alias=AliasChoices("ALLOWED_ORIGINS", "CORS_ORIGINS")),
     ] = ["http://localhost:3000"]
     body_timeout: Seconds = 10
+    request_timeout: Seconds = 30
+    shutdown_timeout: Seconds = 35
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"

@@ -1,4 +1,4 @@
-# [Task]: T047, T048, T050, T051, T052 [From]: specs/database/schema.md
+# [Task]: T047, T048, T050, T051, T052, T088, T089 [From]: specs/database/schema.md, specs/reliability.md
 """The database: its engine, its pool, and its two ways to run statements."""
 
 import asyncio
@@ -12,8 +12,18 @@ from typing import Annotated, Any, Final, NamedTuple, cast
 
 import asyncpg
 from fastapi import Depends, Request
-from sqlalchemy import ClauseElement, Dialect, Executable, NullPool, QueuePool, event, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import (
+    ClauseElement,
+    Dialect,
+    Executable,
+    NullPool,
+    PoolProxiedConnection,
+    QueuePool,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
@@ -22,7 +32,16 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from config import Settings
 from database_url import DatabaseTarget
 from errors import ServiceUnavailable
-from faults import StartupError, explain, is_hopeless, translate_faults, unavailable
+from faults import (
+    SPOILED,
+    Fault,
+    StartupError,
+    explain,
+    fault_of,
+    is_hopeless,
+    translate_faults,
+    unavailable,
+)
 from pool import PoolHealth
 
 logger = logging.getLogger(__name__)
@@ -34,8 +53,12 @@ Row = dict[str, Any]
 
 PING: Final = select(1)
 
-# asyncpg gives up this much later than the server itself, which leaves the connection in order.
-SERVER_FIRST_SECONDS: Final = 0.5
+# The server gives up after this part of the limit, asyncpg after all of it: an end by the server
+# leaves the connection in order.
+SERVER_SHARE: Final = 0.95
+
+# A database that restarts, or fails over, is often there again after a moment.
+RETRY_PAUSE_SECONDS: Final = 0.2
 
 START_PATIENCE_SECONDS: Final = 30.0
 FIRST_RETRY_SECONDS: Final = 0.5
@@ -89,10 +112,10 @@ def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
     """
     if target.pooled:
         return {"command_timeout": seconds}
-    milliseconds = str(round(seconds * 1000))
+    milliseconds = str(round(seconds * SERVER_SHARE * 1000))
     server_settings = target.connect_args.get("server_settings", {})
     return {
-        "command_timeout": seconds + SERVER_FIRST_SECONDS,
+        "command_timeout": seconds,
         "server_settings": {**server_settings, "statement_timeout": milliseconds},
     }
 
@@ -101,8 +124,8 @@ async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
     """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`."""
     try:
         return await asyncpg.connect(*args, **kwargs)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise unavailable(error) from error
+    except Exception as error:
+        raise unavailable(error, fault_of(error) or Fault.UNREACHABLE, is_undone=True) from error
 
 
 def prepare_sqlite(connection: Any, _record: Any) -> None:
@@ -172,9 +195,10 @@ class Database:
                 try:
                     async with session.begin():
                         yield session
-                except TimeoutError:
-                    self._health.note_silence()
-                    await session.invalidate()
+                except Exception as error:
+                    if fault_of(error) in SPOILED:
+                        self._health.note_silence()
+                        await session.invalidate()
                     raise
 
     async def execute(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
@@ -191,42 +215,61 @@ class Database:
             return await self._fetch(statement, parameters)
 
     async def _fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
+        try:
+            return await self._fetch_once(statement, parameters)
+        except ServiceUnavailable as error:
+            if not error.is_repeatable:
+                raise
+            logger.warning("%s Trying once more.", error)
+        await asyncio.sleep(RETRY_PAUSE_SECONDS)
+        return await self._fetch_once(statement, parameters)
+
+    async def _fetch_once(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
         """Gives SQL to asyncpg as it is: SQLAlchemy made it and keeps the connections, but takes
         twice as long to run it.
         """
         sql = compile_sql(statement, self.engine.dialect)
         values = sql.values | parameters
         sql_logger.info(sql.text)
-        connection = await greenlet_spawn(self._pool.connect)
+        connection = await self._connect()
+        driver: asyncpg.Connection = connection.driver_connection
+        is_undone = True
         try:
-            driver: asyncpg.Connection = connection.driver_connection
             # By a pooler they have no names and go along with each use, in the same round trip.
             prepared = connection.info.get(sql.text)
             if prepared is None:
                 prepared = connection.info[sql.text] = await driver.prepare(sql.text)
+            is_undone = statement.is_select
             records = await prepared.fetch(*[values[name] for name in sql.names])
-            return [dict(record) for record in records]
-        except TimeoutError:
-            # Its server may be gone without a word; nobody should be handed it again.
-            self._health.note_silence()
-            await greenlet_spawn(connection.invalidate)
-            raise
-        except asyncio.CancelledError:
-            await greenlet_spawn(connection.invalidate)
-            raise
-        except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            is_outdated = isinstance(error, asyncpg.InvalidCachedStatementError)
-            if not (is_outdated or driver.is_closed()):
-                raise
-            # The others were prepared for the table as it was, or have lost the same server.
-            self._health.note_silence()
-            raise unavailable(error) from error
-        finally:
-            if self._pool.checkedin() < self._pool.size():
-                connection.close()
+        except Exception as error:
+            fault = fault_of(error) or (Fault.CONNECTION_LOST if driver.is_closed() else None)
+            if fault in SPOILED:
+                self._health.note_silence()
+                self._health.discard(connection)
             else:
-                # The pool has enough, so that this one's server is told goodbye.
-                await greenlet_spawn(connection.close)
+                self._release(connection)
+            if fault is None:
+                raise
+            raise unavailable(error, fault, is_undone=is_undone) from error
+        except asyncio.CancelledError:
+            self._health.discard(connection)
+            raise
+        self._release(connection)
+        return [dict(record) for record in records]
+
+    async def _connect(self) -> PoolProxiedConnection:
+        try:
+            return await greenlet_spawn(self._pool.connect)
+        except InvalidRequestError as error:
+            # Several that were made one after the other were closed at once.
+            raise unavailable(error, Fault.CONNECTION_LOST, is_undone=True) from error
+
+    def _release(self, connection: PoolProxiedConnection) -> None:
+        if self._pool.checkedin() < self._pool.size():
+            connection.close()
+        else:
+            # The pool has enough, so that this one's server is told goodbye.
+            self._health.discard(connection)
 
     async def wait_until_reachable(self) -> None:
         """Waits for a database that is still waking, with a log line a try.
@@ -243,7 +286,7 @@ class Database:
                     return
             except (ServiceUnavailable, TimeoutError, DBAPIError) as error:
                 cause = error.__cause__ or error
-                reason = explain(cause)
+                reason = explain(cause, fault_of(cause))
                 if is_hopeless(cause) or time.monotonic() + pause >= deadline:
                     raise StartupError(
                         f"The service can't start: the database of DATABASE_URL {reason}"

@@ -14,16 +14,28 @@ from starlette.exceptions import HTTPException
 logger = logging.getLogger(__name__)
 
 
+RETRY_AFTER_SECONDS: Final = 2
+
+
 class ServiceUnavailable(Exception):
     """Something the answer needs (the database, the key server) can't be had right now.
 
     `reason` is for the log; the client gets a 503 with `detail` and `Retry-After`, in seconds.
+    `is_repeatable` says that the service may try again by itself: nothing was done.
     """
 
-    def __init__(self, reason: str, *, detail: str, retry_after: int) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        detail: str,
+        retry_after: int = RETRY_AFTER_SECONDS,
+        is_repeatable: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.detail = detail
         self.retry_after = retry_after
+        self.is_repeatable = is_repeatable
 
 
 def answer(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
@@ -45,11 +57,16 @@ def answer_invalid_request(_request: Request, error: RequestValidationError) -> 
 
 def answer_unavailable(_request: Request, error: ServiceUnavailable) -> Response:
     logger.error("%s", error)
-    return answer(
-        status.HTTP_503_SERVICE_UNAVAILABLE,
-        error.detail,
-        {"Retry-After": str(error.retry_after)},
-    )
+    return answer_503(error.detail, error.retry_after)
+
+
+def answer_late() -> Response:
+    return answer_503("The request took too long, try again", RETRY_AFTER_SECONDS)
+
+
+def answer_503(detail: str, retry_after: int) -> Response:
+    headers = {"Retry-After": str(retry_after)}
+    return answer(status.HTTP_503_SERVICE_UNAVAILABLE, detail, headers)
 
 
 ERROR_HANDLERS: Final[dict[int | type[Exception], Any]] = {

@@ -1,4 +1,4 @@
-# [Task]: T052, T069, T078 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
+# [Task]: T052, T069, T078, T092 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Wires the service: `uvicorn main:app`."""
 
 import asyncio
@@ -23,6 +23,7 @@ from middleware.startup import PlainStartupErrors
 from migrations import upgrade_schema
 from openapi import DocumentedAPI
 from routes import health, tasks
+from stop import bounded_stop
 from tokens import TokenVerifier
 
 EXPOSED_HEADERS = (
@@ -39,6 +40,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Owns what lives as long as the service: the engine, the key client, the token verifier."""
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
+        stack.enter_context(bounded_stop(settings.shutdown_timeout))
         database = Database(settings)
         stack.push_async_callback(database.close)
         await database.wait_until_reachable()
@@ -96,7 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
                 allow_credentials=True,
                 expose_headers=EXPOSED_HEADERS,
             ),
-            Middleware(CatchUnforeseen),
+            Middleware(CatchUnforeseen, settings.request_timeout),
         ],
     )
     app.state.settings = settings

@@ -1,14 +1,15 @@
-# [Task]: T051 [From]: specs/database/schema.md
+# [Task]: T051, T089 [From]: specs/database/schema.md, specs/reliability.md
 """Which of the pool's connections can be handed out, told without a round trip on the way."""
 
 import asyncio
+import contextlib
 import math
 import time
 from typing import Any, Final
 from weakref import WeakSet
 
 import asyncpg
-from sqlalchemy import event
+from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -26,6 +27,7 @@ class PoolHealth:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+        self._ending: set[asyncio.Task[None]] = set()
         self._silence_at = -math.inf
         if engine.dialect.name == "postgresql":
             event.listen(engine.sync_engine, "connect", self._note_connect)
@@ -36,10 +38,26 @@ class PoolHealth:
         """A connection was of no use any more, and so may be all that there are."""
         self._silence_at = time.monotonic()
 
+    def discard(self, connection: PoolProxiedConnection) -> None:
+        """Takes a connection out of the pool, at once, and ends it behind everybody's back, with
+        what its server may still run for it.
+        """
+        driver = connection.driver_connection
+        connection.detach()
+        ending = asyncio.create_task(self._end(driver))
+        # The loop alone would not keep it.
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    @staticmethod
+    async def _end(driver: asyncpg.Connection) -> None:
+        """Closes it, or aborts it where its server doesn't answer."""
+        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await driver.close(timeout=CLOSE_TIMEOUT_SECONDS)
+
     async def close_connections(self) -> None:
-        """Closes all, at the same time, and aborts those whose server doesn't answer."""
-        closing = (one.close(timeout=CLOSE_TIMEOUT_SECONDS) for one in self._connections)
-        await asyncio.gather(*closing, return_exceptions=True)
+        """Closes all, at the same time."""
+        await asyncio.gather(*map(self._end, self._connections), *self._ending)
 
     def _note_connect(self, connection: Any, record: Any) -> None:
         record.info["connected_at"] = record.info["idle_since"] = time.monotonic()
@@ -63,4 +81,5 @@ class PoolHealth:
                 )
             except Exception as error:
                 driver.terminate()
+                self.note_silence()
                 raise DisconnectionError from error

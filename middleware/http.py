@@ -1,6 +1,7 @@
-# [Task]: T066, T067, T068, T069, T072 [From]: specs/api/rest-endpoints.md
+# [Task]: T066, T067, T068, T069, T072, T089 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
 
+import asyncio
 import logging
 from typing import Final
 
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import answer
+from errors import answer, answer_late
 
 logger = logging.getLogger(__name__)
 
@@ -118,12 +119,15 @@ class Cors(CORSMiddleware):
 
 
 class CatchUnforeseen:
-    """Answers 500 to what no handler knows. It stands inside of CORS: Starlette's own 500 is sent
-    outside of it, so that a browser sees only a CORS error, and costs the client its connection.
+    """Answers 500 to what no handler knows, and 503 to what takes longer than `seconds` as a whole.
+
+    It stands inside of CORS: Starlette's own 500 is sent outside of it, so that a browser sees only
+    a CORS error, and costs the client its connection.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
         self.app = app
+        self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -137,15 +141,25 @@ class CatchUnforeseen:
             has_started = True
             await send(message)
 
+        limit = asyncio.timeout(self.seconds)
         try:
-            await self.app(scope, receive, note_start)
+            async with limit:
+                await self.app(scope, receive, note_start)
         except ClientDisconnect:
             # Nobody is there to read it, but the server wants every request answered.
             response = answer(status.HTTP_400_BAD_REQUEST, "The client went away")
-            await response(scope, receive, send)
         except Exception:
-            if has_started:
+            if limit.expired():
+                logger.error("The request took longer than REQUEST_TIMEOUT")  # noqa: TRY400 - whatever was cut short by it says nothing
+                if has_started:
+                    # The server ends the connection of an answer that isn't all there.
+                    return
+                response = answer_late()
+            elif has_started:
                 raise
-            logger.exception("Unforeseen error")
-            response = answer(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
-            await response(scope, receive, send)
+            else:
+                logger.exception("Unforeseen error")
+                response = answer(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
+        else:
+            return
+        await response(scope, receive, send)

@@ -46,7 +46,7 @@ async def migrate_from_the_command_line() -> None:
         async with migration_connection(settings) as connection:
             await connection.run_sync(migrate)
     except ServiceUnavailable as error:
-        sys.exit(f"The database of DATABASE_URL {error}")
+        sys.exit(str(error))
 
 
 if context.is_offline_mode():

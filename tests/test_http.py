@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 from tests.service import Service, User, bearer, make_settings, make_token, running
 
 ORIGIN = "http://localhost:3000"
-EXPOSED = "Location, Retry-After, X-Request-ID, WWW-Authenticate"
+EXPOSED = "Location, Idempotency-Replayed, Retry-After, X-Request-ID, WWW-Authenticate"
 
 ALLOWED = [
     ("/health", "GET, HEAD, OPTIONS"),

@@ -1,0 +1,453 @@
+# [Task]: T053, T087, T088 [From]: specs/database/schema.md, specs/reliability.md
+"""Every fault of a database, made for real where it can be, and what comes of it."""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy import make_url
+
+from db import PING, Database
+from errors import ServiceUnavailable
+from faults import Fault
+from tests.databases import MakeDatabase
+from tests.proxy import Link, Proxy, proxy_to
+from tests.service import Service, User, make_settings, running
+
+UNAVAILABLE = {"detail": "The database is unavailable, try again"}
+
+
+TERMINATE = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+# What a trigger has to raise, since no test fills a disk or breaks one.
+RAISE = """
+CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
+  AS $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{sqlstate}'; END $$;
+CREATE TRIGGER fail BEFORE UPDATE ON task FOR EACH ROW EXECUTE FUNCTION fail();
+"""
+# The service then holds a row of the table and waits for an advisory lock.
+LOCK_TWICE = """
+CREATE FUNCTION lock_twice() RETURNS trigger LANGUAGE plpgsql
+  AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
+CREATE TRIGGER lock_twice AFTER UPDATE ON task FOR EACH ROW EXECUTE FUNCTION lock_twice();
+"""
+
+
+@dataclass
+class World:
+    """The service on a database of its own, by way of a proxy, and who administers it."""
+
+    service: Service
+    proxy: Proxy
+    admin: asyncpg.Connection
+    database: str
+    user: User
+    path: str = ""
+
+    async def read(self) -> httpx.Response:
+        return await self.user.get(self.path)
+
+    async def write(self) -> httpx.Response:
+        return await self.user.request("PATCH", f"{self.path}/complete")
+
+    async def alter(self, change: str) -> None:
+        """Changes the database for connections from now on, and ends the service's."""
+        await self.admin.execute(f"ALTER DATABASE {self.database} {change}")
+        await self.admin.execute(TERMINATE)
+        await until_all_are_closed(self.service)
+
+    async def until_waiting(self) -> None:
+        """Until a statement of the service waits for a lock."""
+        # A transaction sees one and the same pg_stat_activity, but every pg_locks.
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+        while not await self.admin.fetchval(waiting):  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+
+
+async def until_all_are_closed(service: Service) -> None:
+    """Until the service knows that its connections have ended."""
+    connections = service.app.state.database._health._connections
+    while not all(one.is_closed() for one in connections):  # noqa: ASYNC110 - there is no event
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
+    url = await make_database("postgresql")
+    database = make_url(url).database or ""
+    admin = await asyncpg.connect(url)
+    # No superuser, whom the server exempts from its limits.
+    role = f"todo_test_{uuid4().hex}"
+    await admin.execute(f"CREATE ROLE {role} LOGIN")
+    await admin.execute(f"ALTER DATABASE {database} OWNER TO {role}")
+    async with proxy_to(url) as proxy:
+        as_role = make_url(proxy.url).set(username=role).render_as_string(hide_password=False)
+        settings = make_settings(
+            database_url=as_role,
+            db_statement_timeout=2,
+            db_connect_timeout=2,
+            db_pool_timeout=0.2,
+            db_pool_size=2,
+            db_max_overflow=0,
+        )
+        async with running(settings) as service:
+            user = service.user()
+            task = await user.new_task()
+            yield World(service, proxy, admin, database, user, f"/{task['id']}")
+    # A test may have denied it to itself.
+    owner = make_url(url).username
+    await admin.execute(f"REASSIGN OWNED BY {role} TO {owner}; DROP OWNED BY {role}")
+    await admin.execute(f"DROP ROLE {role}")
+    await admin.close()
+
+
+def fault_counts(caplog: pytest.LogCaptureFixture) -> Counter[str]:
+    """The faults that the log names."""
+    names = "|".join(Fault)
+    found = re.findall(rf"can't be used: .*\(\w+, ({names})\)", caplog.text)
+    return Counter(found)
+
+
+@asynccontextmanager
+async def nobody_may_connect(world: World) -> AsyncIterator[None]:
+    await world.alter("CONNECTION LIMIT 0")
+    yield
+    await world.alter("CONNECTION LIMIT -1")
+
+
+@asynccontextmanager
+async def login_is_refused(world: World) -> AsyncIterator[None]:
+    role = world.service.app.state.database.engine.url.username
+    await world.admin.execute(f"ALTER ROLE {role} NOLOGIN")
+    await world.alter("CONNECTION LIMIT -1")
+    yield
+    await world.admin.execute(f"ALTER ROLE {role} LOGIN")
+
+
+@asynccontextmanager
+async def it_is_read_only(world: World) -> AsyncIterator[None]:
+    """As a primary that became a standby: those who are connected aren't told."""
+    await world.alter("SET default_transaction_read_only = on")
+    yield
+    await world.admin.execute(
+        f"ALTER DATABASE {world.database} RESET default_transaction_read_only"
+    )
+
+
+@asynccontextmanager
+async def a_row_is_locked(world: World) -> AsyncIterator[None]:
+    async with world.admin.transaction():
+        await world.admin.execute("SELECT * FROM task FOR UPDATE")
+        yield
+
+
+@asynccontextmanager
+async def locks_are_not_waited_for(world: World) -> AsyncIterator[None]:
+    await world.alter("SET lock_timeout = '50ms'")
+    async with a_row_is_locked(world):
+        yield
+
+
+@asynccontextmanager
+async def all_connections_are_in_use(world: World) -> AsyncIterator[None]:
+    engine = world.service.app.state.database.engine
+    async with engine.connect(), engine.connect():
+        yield
+
+
+@asynccontextmanager
+async def all_is_silent(world: World) -> AsyncIterator[None]:
+    world.proxy.passes.clear()
+    yield
+    world.proxy.passes.set()
+
+
+def raising(sqlstate: str) -> Callable[[World], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def fault(world: World) -> AsyncIterator[None]:
+        await world.admin.execute(RAISE.format(sqlstate=sqlstate))
+        yield
+        await world.admin.execute("DROP FUNCTION fail CASCADE")
+
+    return fault
+
+
+# The fault, how it comes about, and what a read and a write get meanwhile.
+LASTING: list[tuple[Fault, Callable[[World], AbstractAsyncContextManager[None]], int, int]] = [
+    (Fault.TOO_MANY_CONNECTIONS, nobody_may_connect, 503, 503),
+    (Fault.LOGIN, login_is_refused, 503, 503),
+    (Fault.READ_ONLY, it_is_read_only, 200, 503),
+    (Fault.STATEMENT_TIMEOUT, a_row_is_locked, 200, 503),
+    (Fault.LOCKED, locks_are_not_waited_for, 200, 503),
+    (Fault.POOL_EXHAUSTED, all_connections_are_in_use, 503, 503),
+    (Fault.SILENT, all_is_silent, 503, 503),
+    (Fault.OUT_OF_RESOURCES, raising("53100"), 200, 503),
+    (Fault.SYSTEM_ERROR, raising("58030"), 200, 503),
+    (Fault.SYSTEM_ERROR, raising("XX000"), 200, 503),
+]
+
+
+@pytest.mark.requirement("T053", "T087")
+@pytest.mark.parametrize(("fault", "make", "on_read", "on_write"), LASTING, ids=str)
+async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
+    world: World,
+    caplog: pytest.LogCaptureFixture,
+    fault: Fault,
+    make: Callable[[World], AbstractAsyncContextManager[None]],
+    on_read: int,
+    on_write: int,
+) -> None:
+    async with make(world):
+        answers = await asyncio.gather(world.read(), world.write())
+        assert [answer.status_code for answer in answers] == [on_read, on_write]
+        for answer in answers:
+            if answer.status_code == 503:
+                assert answer.json() == UNAVAILABLE
+                assert int(answer.headers["Retry-After"]) > 0
+        assert (await world.service.client.get("/health")).status_code == 200
+
+    assert set(fault_counts(caplog)) == {fault}
+    before = (await world.read()).json()["completed"]
+    assert (await world.write()).json()["completed"] is not before
+
+
+@asynccontextmanager
+async def nobody_listens(world: World) -> AsyncIterator[None]:
+    world.proxy.refuse()
+    world.proxy.cut()
+    yield
+    await world.proxy.listen()
+
+
+@pytest.mark.requirement("T053", "T087")
+async def test_a_server_that_is_gone_is_503_until_it_is_there(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nobody_listens(world):
+        answers = await asyncio.gather(world.read(), world.write())
+        assert [answer.status_code for answer in answers] == [503, 503]
+    assert fault_counts(caplog).total() == 4  # each has tried twice
+    assert set(fault_counts(caplog)) <= {Fault.UNREACHABLE, Fault.CONNECTION_LOST}
+
+    assert (await world.read()).status_code == 200
+    assert (await world.write()).json()["completed"] is True
+
+
+@pytest.mark.requirement("T088")
+@pytest.mark.parametrize("call", [World.read, World.write])
+async def test_a_server_that_is_there_again_at_once_is_not_noticed(
+    world: World, call: Callable[[World], Coroutine[Any, Any, httpx.Response]]
+) -> None:
+    async with nobody_listens(world):
+        waiting = asyncio.create_task(call(world))
+        await asyncio.sleep(0.1)
+
+    assert (await waiting).status_code == 200
+
+
+class LosesAnswers(Proxy):
+    """Cuts a connection in the place of the first answer to this statement."""
+
+    statement = b""
+    is_coming = False
+
+    async def let_pass(self, link: Link, data: bytes, *, from_client: bool) -> bytes:
+        data = await super().let_pass(link, data, from_client=from_client)
+        if from_client and self.statement and self.statement in data:
+            self.is_coming = True
+        elif self.is_coming:
+            self.statement, self.is_coming = b"", False
+            link.cut()
+            return b""
+        return data
+
+
+# What is asked, the statement that it runs, and the status of a success.
+OPERATIONS = {
+    "list": ("GET", "", None, b"SELECT task.id", 200),
+    "get": ("GET", "/{id}", None, b"SELECT task.id", 200),
+    "empty put": ("PUT", "/{id}", {}, b"SELECT task.id", 200),
+    "put": ("PUT", "/{id}", {"title": "Done"}, b"UPDATE task", 200),
+    "toggle": ("PATCH", "/{id}/complete", None, b"UPDATE task", 200),
+    "delete": ("DELETE", "/{id}", None, b"DELETE FROM task", 204),
+    "create": ("POST", "", {"title": "Done"}, b"INSERT INTO task", 201),
+}
+
+
+@pytest.mark.requirement("T088")
+@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("when", ["prepared", "run"])
+async def test_only_what_was_surely_not_done_is_repeated(
+    make_database: MakeDatabase, name: str, when: str
+) -> None:
+    """A statement's answer is lost, when it is prepared or when it was run and committed."""
+    method, path, body, statement, success = OPERATIONS[name]
+    url = await make_database("postgresql")
+    async with proxy_to(url, LosesAnswers) as proxy:
+        assert isinstance(proxy, LosesAnswers)
+        # A statement without a name comes with its text each time, by which it is known here.
+        suffix = "" if when == "prepared" else "?pgbouncer=true"
+        async with running(make_settings(database_url=proxy.url + suffix)) as service:
+            user = service.user()
+
+            async def send(task_id: int) -> httpx.Response:
+                return await user.request(method, path.format(id=task_id), json=body)
+
+            if when == "run":
+                await send((await user.new_task())["id"])
+            task_id: int = (await user.new_task())["id"]
+            if when == "prepared":
+                # A new connection has prepared nothing.
+                proxy.cut()
+                await until_all_are_closed(service)
+            proxy.statement = statement
+            answer = await send(task_id)
+            assert not proxy.statement, "no answer was lost"
+            after = {task["id"]: task for task in (await user.get()).json()}
+
+    is_write = success != 200 or name in {"put", "toggle"}
+    assert answer.status_code == (503 if is_write and when == "run" else success)
+    # It was done, whatever the answer was, and once.
+    made = [task for task in after.values() if task["id"] > task_id]
+    assert len(made) == (name == "create")
+    assert (task_id in after) is (name != "delete")
+    if name in {"put", "toggle"}:
+        assert after[task_id]["title"] == ("Done" if name == "put" else "A task")
+        assert after[task_id]["completed"] is (name == "toggle")
+
+
+@pytest.mark.requirement("T087", "T088")
+async def test_a_deadlock_is_taken_back_and_the_write_done_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.admin.execute(LOCK_TWICE)
+    # The service is the first to notice.
+    await world.alter("SET deadlock_timeout = '200ms'")
+    async with world.admin.transaction():
+        await world.admin.execute("SET LOCAL deadlock_timeout = '60s'")
+        await world.admin.execute("SELECT pg_advisory_xact_lock(1)")
+        waiting = asyncio.create_task(world.write())
+        await world.until_waiting()
+        await world.admin.execute("UPDATE task SET title = 'The other one'")
+
+    answer = await waiting
+    assert (answer.status_code, answer.json()["completed"]) == (200, True)
+    assert answer.json()["title"] == "The other one"
+    assert fault_counts(caplog) == {Fault.DEADLOCK: 1}
+
+
+@pytest.mark.requirement("T087", "T088")
+async def test_a_serialization_failure_is_taken_back_and_the_write_done_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.alter("SET default_transaction_isolation = 'repeatable read'")
+    async with world.admin.transaction():
+        await world.admin.execute("UPDATE task SET title = 'The other one'")
+        waiting = asyncio.create_task(world.write())
+        await world.until_waiting()
+
+    answer = await waiting
+    assert (answer.status_code, answer.json()["completed"]) == (200, True)
+    assert answer.json()["title"] == "The other one"
+    assert fault_counts(caplog) == {Fault.SERIALIZATION: 1}
+
+
+@pytest.mark.requirement("T088")
+async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Connections to a server that is a primary no more, while new ones get to the primary."""
+    await world.alter("SET default_transaction_read_only = on")
+    assert (await world.read()).status_code == 200
+    await world.admin.execute(
+        f"ALTER DATABASE {world.database} RESET default_transaction_read_only"
+    )
+
+    assert (await world.write()).json()["completed"] is True
+    assert fault_counts(caplog) == {Fault.READ_ONLY: 1}
+
+
+@pytest.mark.requirement("T087", "T088")
+async def test_a_server_that_ends_connections_at_work_costs_writes_alone(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with a_row_is_locked(world):
+        waiting = asyncio.create_task(world.write())
+        await world.until_waiting()
+        await world.admin.execute(TERMINATE)
+        answer = await waiting
+
+    assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    assert fault_counts(caplog) == {Fault.CONNECTION_LOST: 1}
+    assert (await world.write()).json()["completed"] is True
+
+
+@pytest.mark.requirement("T087", "T088")
+async def test_a_read_whose_connection_is_ended_is_done_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with world.admin.transaction():
+        await world.admin.execute("LOCK TABLE task IN ACCESS EXCLUSIVE MODE")
+        waiting = asyncio.create_task(world.read())
+        await world.until_waiting()
+        await world.admin.execute(TERMINATE)
+
+    assert (await waiting).status_code == 200
+    assert fault_counts(caplog) == {Fault.CONNECTION_LOST: 1}
+
+
+@pytest.mark.requirement("T053", "T087")
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        b"",
+        b"R",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"R\0\0\0\x08\0\0\0\0",  # welcome, and no more
+        b"R\0\0\0\x08\0\0\0\x63",  # a kind of login that nobody knows
+        b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I",  # ready at once
+        b"E\0\0\0\x04",
+        b"\xff\xff\xff\xff\xff",
+    ],
+)
+async def test_what_is_no_postgres_is_unavailable(greeting: bytes) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(greeting)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"postgresql://u@127.0.0.1:{port}/x"
+    database = Database(make_settings(database_url=url, db_connect_timeout=1))
+
+    with pytest.raises(ServiceUnavailable):
+        await database.execute(PING, {})
+    server.close()
+
+
+@pytest.mark.requirement("T087")
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("postgresql://u@127.0.0.1:9/x", Fault.UNREACHABLE),
+        ("postgresql://u@no-such-host.invalid/x?sslmode=disable", Fault.UNREACHABLE),
+        ("{url}?sslmode=require", Fault.TLS),
+    ],
+)
+async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(
+    world: World, url: str, fault: Fault
+) -> None:
+    database = Database(make_settings(database_url=url.format(url=world.proxy.url)))
+
+    with pytest.raises(ServiceUnavailable, match=f", {fault}\\)"):
+        await database.execute(PING, {})

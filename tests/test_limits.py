@@ -1,0 +1,150 @@
+# [Task]: T051, T089, T092 [From]: specs/database/schema.md, specs/reliability.md
+"""Nothing waits for ever: each limit of time is seen to hold."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from tests.databases import MakeDatabase
+from tests.leaks import SECRET
+from tests.proxy import Proxy, proxy_to
+from tests.server import head, uvicorn_process
+from tests.service import bearer, make_settings, make_token, running
+
+LATE = {"detail": "The request took too long, try again"}
+
+
+@pytest.fixture
+async def proxy(make_database: MakeDatabase) -> AsyncIterator[Proxy]:
+    async with proxy_to(await make_database("postgresql")) as proxy:
+        yield proxy
+
+
+@pytest.mark.requirement("T089")
+async def test_a_request_as_a_whole_has_a_limit(make_database: MakeDatabase) -> None:
+    url = await make_database("postgresql")
+    async with running(make_settings(database_url=url, request_timeout=0.5)) as service:
+        user = service.user()
+        task = await user.new_task()
+        admin = await asyncpg.connect(url)
+        async with admin.transaction():
+            await admin.execute("SELECT * FROM task FOR UPDATE")
+            answer = await user.toggle(task["id"], headers={"Origin": "http://localhost:3000"})
+
+            assert (answer.status_code, answer.json()) == (503, LATE)
+            assert int(answer.headers["Retry-After"]) > 0
+            assert "Access-Control-Allow-Origin" in answer.headers
+            # It doesn't run on, and takes effect no more.
+            while await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.01)
+        await admin.close()
+        assert (await user.get(f"/{task['id']}")).json() == task
+        assert (await user.toggle(task["id"])).status_code == 200
+
+
+@pytest.mark.requirement("T089")
+async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy) -> None:
+    """And nobody waits until it is ended, not in a pool of one either."""
+    settings = make_settings(
+        database_url=proxy.url, db_statement_timeout=0.5, db_pool_size=1, db_max_overflow=0
+    )
+    async with running(settings) as service:
+        user = service.user()
+        await user.get()
+        # What is there falls silent for good, and new ones pass.
+        proxy.silent_up_to = proxy.connections
+        proxy.passes.clear()
+
+        assert (await user.get()).status_code == 503
+        database = service.app.state.database
+        assert database._pool.checkedout() == 0
+        # It is being ended, for which its server is asked, and doesn't answer.
+        (ending,) = database._health._ending
+        assert (await user.get()).status_code == 200
+        assert not ending.done()
+
+
+@pytest.mark.requirement("T051", "T089")
+async def test_connecting_has_a_limit(proxy: Proxy) -> None:
+    settings = make_settings(
+        database_url=proxy.url, db_connect_timeout=0.3, db_migrate_on_start=False
+    )
+    async with running(settings) as service:
+        proxy.cut()
+        proxy.passes.clear()
+
+        answer = await service.user().get()
+
+        assert answer.status_code == 503
+        # One that took all its time is not repeated.
+        assert proxy.connections == 2
+
+
+@pytest.mark.requirement("T089")
+async def test_an_answer_that_nobody_takes_has_a_limit(
+    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = await make_database("sqlite")
+    async with running(make_settings(database_url=url, request_timeout=0.2)) as service:
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                await asyncio.Event().wait()
+
+        scope = {"type": "http", "method": "GET", "path": "/health", "headers": []}
+        await service.app(scope | {"query_string": b""}, receive, send)
+
+    assert "longer than REQUEST_TIMEOUT" in caplog.text
+
+
+CLIENTS = """
+SELECT count(*) FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+
+
+@pytest.mark.requirement("T092")
+async def test_a_client_that_never_takes_its_answer_does_not_hold_up_the_stop(
+    make_database: MakeDatabase, tmp_path: Path
+) -> None:
+    url = await make_database("postgresql")
+    settings = {
+        "BETTER_AUTH_SECRET": SECRET,
+        "DATABASE_URL": url,
+        "REQUEST_TIMEOUT": "600",
+        "SHUTDOWN_TIMEOUT": "1",
+    }
+    async with uvicorn_process(tmp_path, **settings) as server:
+        port = int((await server.url()).rpartition(":")[2])
+        admin = await asyncpg.connect(url)
+        await admin.execute(
+            "INSERT INTO task (user_id, title, description, completed, created_at, updated_at)"
+            " SELECT 'u', 'x', repeat('x', 1000), false, now(), now() FROM generate_series(1, 1000)"
+        )
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            request = head("GET", "/api/u/tasks?limit=1000", f"Authorization: {TOKEN}")
+            for _ in range(20):  # more than the kernel takes
+                client.sendall(request)
+            await asyncio.sleep(1)
+            server.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(30):
+                code = await server.end()
+        async with asyncio.timeout(30):
+            while await admin.fetchval(CLIENTS):  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.01)
+        await admin.close()
+
+    assert code == -signal.SIGTERM
+    assert "longer than SHUTDOWN_TIMEOUT" in server.output
+
+
+TOKEN = bearer(make_token("u"))["Authorization"]
