@@ -1,4 +1,4 @@
-# [Task]: T029, T077, T078 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """The service's settings, from the environment and from `.env`, and the refusals to start."""
 
 import re
@@ -33,6 +33,7 @@ HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 # RFC 7518, section 3.2: a key of at least the size of the hash.
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
+METRICS_TOKEN: Final = re.compile(r"[!-~]{16,}")
 NEW_SECRET: Final = "make one with `openssl rand -hex 32`"  # noqa: S105 - a command, no secret
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     shutdown_timeout: Seconds = 35
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    metrics_token: SecretStr | None = None
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     jwt_issuer: str | None = None
     jwt_audience: str | None = None
@@ -139,6 +141,13 @@ class Settings(BaseSettings):
     @classmethod
     def fold_log_level(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def check_metrics_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not METRICS_TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError(f"is not at least 16 visible ASCII characters; {NEW_SECRET}")
+        return value
 
     @field_validator("better_auth_url", "jwks_url")
     @classmethod

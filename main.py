@@ -1,4 +1,4 @@
-# [Task]: T052, T069, T078, T092 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T052, T069, T078, T092, T096 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Wires the service: `uvicorn main:app`."""
 
 import asyncio
@@ -18,11 +18,12 @@ from errors import ERROR_HANDLERS
 from jwks import KeySet
 from logs import configure_logging
 from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
+from middleware.metrics import MeasureRequests
 from middleware.request_context import RequestContext
 from middleware.startup import PlainStartupErrors
 from migrations import upgrade_schema
 from openapi import DocumentedAPI
-from routes import health, tasks
+from routes import health, metrics, tasks
 from stop import bounded_stop
 from tokens import TokenVerifier
 
@@ -75,6 +76,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings. Connects to nothing before its lifespan begins."""
+    is_measured = settings.metrics_token is not None
     app = DocumentedAPI(
         title="Todo API",
         summary="A multi-user todo list for a frontend with Better Auth.",
@@ -90,6 +92,7 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(PlainStartupErrors),
             Middleware(RequestContext),
             Middleware(Manners),
+            *([Middleware(MeasureRequests)] if is_measured else []),
             Middleware(
                 Cors,
                 allow_origins=settings.allowed_origins,
@@ -104,6 +107,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     # As they are, and first: an included router is looked through twice for each request.
     app.router.routes[:0] = [*tasks.router.routes, *health.router.routes]
+    if is_measured:
+        app.router.routes += metrics.router.routes
     return app
 
 

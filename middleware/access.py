@@ -1,12 +1,16 @@
-# [Task]: T020, T022, T028 [From]: specs/features/authentication.md
-"""Who may: the dependency that every task route declares."""
+# [Task]: T020, T022, T028, T096 [From]: specs/features/authentication.md, specs/reliability.md
+"""Who may: the dependency that every task route declares, and the check on the metrics."""
 
+import hmac
 import logging
-from typing import Annotated, Final
+from typing import Annotated, Final, cast
 
 from fastapi import Depends, HTTPException, Path, Request, status
 from fastapi.security import HTTPBearer
+from pydantic import SecretStr
 
+from config import Settings
+from errors import ServiceUnavailable
 from tokens import ExpiredToken, InvalidToken, TokenVerifier
 
 logger = logging.getLogger(__name__)
@@ -38,16 +42,42 @@ class UserAccess(HTTPBearer):
         user_id: Annotated[str, Path(description="The user's id: the `sub` of the token.")],
     ) -> str:
         verifier: TokenVerifier = request.app.state.token_verifier
+        # What is found stands in the scope, for `MeasureRequests` to count if it is there.
+        scope = request.scope
         try:
             subject = await verifier.verify(bearer_token(request))
         except ExpiredToken as error:
+            scope["verdict"] = "expired"
             raise unauthorized("Token has expired", EXPIRED, reason=str(error)) from None
         except InvalidToken as error:
+            scope["verdict"] = "invalid"
             raise unauthorized("Invalid token", INVALID, reason=str(error)) from None
+        except HTTPException:
+            scope["verdict"] = "missing"
+            raise
+        except ServiceUnavailable:
+            scope["verdict"] = "unverifiable"
+            raise
         if subject != user_id:
+            scope["verdict"] = "forbidden"
             logger.warning("Forbidden: a good token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
+        scope["verdict"] = "accepted"
         return subject
+
+
+def verify_scraper(request: Request) -> None:
+    """Answers 401 to who doesn't send `METRICS_TOKEN` in the one `Authorization` header."""
+    settings: Settings = request.app.state.settings
+    # Where it isn't set there is no such route.
+    expected = cast("SecretStr", settings.metrics_token).get_secret_value()
+    try:
+        token = bearer_token(request)
+    except InvalidToken as error:
+        raise unauthorized("Invalid token", INVALID, reason=str(error)) from None
+    # As bytes, since text has to be ASCII to be compared; a header is read as Latin-1.
+    if not hmac.compare_digest(token.encode("latin-1"), expected.encode()):
+        raise unauthorized("Invalid token", INVALID, reason="not the token of the metrics")
 
 
 def bearer_token(request: Request) -> str:

@@ -1,4 +1,4 @@
-# [Task]: T021, T064, T065, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T021, T064, T065, T080, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Reads a JSON body strictly, and only for a user whose token is good."""
 
 import asyncio
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from config import Settings
+from metrics import TIMEOUTS
 
 MAX_BODY_BYTES: Final = 64 * 1024
 
@@ -61,6 +62,7 @@ async def read_body(request: Request) -> bytes:
                 if len(body) > MAX_BODY_BYTES:
                     raise too_large()
     except TimeoutError:
+        TIMEOUTS.labels("body").inc()
         raise HTTPException(
             status.HTTP_408_REQUEST_TIMEOUT,
             "The body did not arrive in time",

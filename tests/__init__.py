@@ -1,1 +1,8 @@
-# [Task]: T079 [From]: specs/api/rest-endpoints.md
+# [Task]: T079, T096 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+"""The tests. What a library reads from the environment at import is gone before that."""
+
+import os
+
+for name in list(os.environ):
+    if name.startswith("PROMETHEUS_"):
+        del os.environ[name]

@@ -1,4 +1,4 @@
-# [Task]: T029, T077, T078 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Settings, their file of examples, and the refusals to start."""
 
 import re
@@ -209,6 +209,7 @@ def test_a_refusal_names_every_variable_at_fault_and_no_value(refusal: Any) -> N
         DB_STATEMENT_TIMEOUT="1e9",
         LOG_LEVEL="hunter2",
         DEBUG="hunter2",
+        METRICS_TOKEN="hunter2",
     )
 
     first, *faults = message.splitlines()
@@ -216,7 +217,7 @@ def test_a_refusal_names_every_variable_at_fault_and_no_value(refusal: Any) -> N
     assert [fault.split()[0] for fault in faults] == [
         *("DATABASE_URL", "DB_POOL_SIZE", "DB_MAX_OVERFLOW", "DB_POOL_TIMEOUT"),
         *("DB_CONNECT_TIMEOUT", "DB_STATEMENT_TIMEOUT", "ALLOWED_ORIGINS", "DEBUG", "LOG_LEVEL"),
-        *("JWT_ALGORITHM", "BETTER_AUTH_URL", "JWKS_URL", "BETTER_AUTH_SECRET"),
+        *("METRICS_TOKEN", "JWT_ALGORITHM", "BETTER_AUTH_URL", "JWKS_URL", "BETTER_AUTH_SECRET"),
     ]
     assert "surprise" in faults[0]
     assert "hunter2" not in message
@@ -331,7 +332,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 
 @pytest.mark.requirement("T029")
 def test_settings_never_show_a_secret(load: Any) -> None:
-    settings = load(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET)
+    settings = load(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET, METRICS_TOKEN=SECRET[::-1])
 
     for shown in (
         repr(settings),
@@ -341,6 +342,19 @@ def test_settings_never_show_a_secret(load: Any) -> None:
     ):
         assert "hunter2" not in shown
         assert SECRET not in shown
+        assert SECRET[::-1] not in shown
+
+
+@pytest.mark.requirement("T096")
+def test_the_token_of_the_metrics(load: Any, refusal: Any) -> None:
+    assert load().metrics_token is None
+    assert load(METRICS_TOKEN="").metrics_token is None
+    for value in ("!~" * 8, SECRET):
+        assert load(METRICS_TOKEN=value).metrics_token.get_secret_value() == value
+    for value in ("k" * 15, "k" * 16 + " ", "k k" * 16, "ké" * 16, "k" * 16 + "\n", "k\tk" * 16):
+        message = refusal(METRICS_TOKEN=value)
+        assert "\nMETRICS_TOKEN is not at least 16 visible ASCII characters; make one" in message
+        assert "kk" not in message
 
 
 @pytest.mark.requirement("T078")

@@ -1,0 +1,61 @@
+# [Task]: T096 [From]: specs/reliability.md
+"""What is counted and measured, for Prometheus. No label takes a value from outside as it is: each
+new one would be a series more, for ever.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# prometheus_client's own: where several workers put their numbers together. It looks at import.
+SHARED_FOLDER: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+if SHARED_FOLDER is not None and not (SHARED_FOLDER and Path(SHARED_FOLDER).is_dir()):
+    sys.exit(
+        "The service can't start.\n"
+        "PROMETHEUS_MULTIPROC_DIR is no folder; make one, empty before each start, or unset it."
+    )
+
+HTTP_REQUESTS: Final = Histogram(
+    "todo_http_requests",
+    "Requests by route, and how long they took.",
+    ["route", "method", "status"],
+    unit="seconds",
+    # From a warm request to the limits of time.
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+CONNECTIONS_IN_USE: Final = Gauge(
+    "todo_pool_connections_in_use",
+    "Connections to the database that requests hold.",
+    multiprocess_mode="livesum",
+)
+REQUESTS_WAITING: Final = Gauge(
+    "todo_pool_requests_waiting",
+    "Requests that wait for a connection to the database.",
+    multiprocess_mode="livesum",
+)
+TIMEOUTS: Final = Counter("todo_timeouts", "Limits of time that were reached.", ["limit"])
+DATABASE_FAULTS: Final = Counter(
+    "todo_database_faults", "What was wrong with the database.", ["fault"]
+)
+TOKEN_VERDICTS: Final = Counter(
+    "todo_token_verdicts", "What was found of the tokens of requests for tasks.", ["verdict"]
+)
+
+# Each is there from the start, as 0: an alert that looks for an increase misses a series' first.
+for limit in ("pool", "connect", "statement", "request", "body"):
+    TIMEOUTS.labels(limit)
+for verdict in ("accepted", "expired", "invalid", "missing", "forbidden", "unverifiable"):
+    TOKEN_VERDICTS.labels(verdict)
+
+
+def all_metrics() -> CollectorRegistry:
+    """Those of this process, and of all others that share its folder, if there is one."""
+    if SHARED_FOLDER is None:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # theirs has no types
+    return registry
