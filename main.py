@@ -1,4 +1,4 @@
-# [Task]: T052, T069, T078, T092, T096 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T052, T069, T078, T092, T096, T097 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Wires the service: `uvicorn main:app`."""
 
 import asyncio
@@ -21,6 +21,7 @@ from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
 from middleware.metrics import MeasureRequests
 from middleware.request_context import RequestContext
 from middleware.startup import PlainStartupErrors
+from middleware.telemetry import RedactSpans, telemetry_config
 from migrations import upgrade_schema
 from openapi import DocumentedAPI
 from routes import health, metrics, tasks
@@ -75,21 +76,25 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service with these settings. Connects to nothing before its lifespan begins."""
+    """The service with these settings. Connects to nothing before its lifespan begins.
+
+    Raises `ConfigurationError` where OpenTelemetry is wanted and isn't installed.
+    """
     is_measured = settings.metrics_token is not None
+    telemetry = telemetry_config()
     app = DocumentedAPI(
         title="Todo API",
         summary="A multi-user todo list for a frontend with Better Auth.",
         version="0.1.0",
         lifespan=lifespan,
-        # It would look, for each request, for exporters that nobody has set up.
-        telemetry={"tracing": False, "metrics": False, "logs": False},
+        telemetry=telemetry,
         # A trailing slash is served (`Manners`), not redirected.
         redirect_slashes=False,
         exception_handlers=ERROR_HANDLERS,
         # A request passes these from the first to the last, its answer the other way.
         middleware=[
             Middleware(PlainStartupErrors),
+            *([Middleware(RedactSpans)] if telemetry["tracing"] else []),
             Middleware(RequestContext),
             Middleware(Manners),
             *([Middleware(MeasureRequests)] if is_measured else []),
@@ -118,10 +123,11 @@ def __getattr__(name: str) -> FastAPI:
         raise AttributeError(name)
     try:
         settings = load_settings()
+        application = create_app(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level, sql=settings.debug)
-    globals()["app"] = application = create_app(settings)
+    globals()["app"] = application
     settle_garbage_collector()
     return application
 
