@@ -124,6 +124,8 @@ async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
     """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`."""
     try:
         return await asyncpg.connect(*args, **kwargs)
+    except TimeoutError as error:
+        raise unavailable(error, Fault.CONNECT_TIMEOUT) from error
     except Exception as error:
         raise unavailable(error, fault_of(error) or Fault.UNREACHABLE, is_undone=True) from error
 
@@ -179,6 +181,8 @@ class Database:
         self._health = PoolHealth(self.engine)
         self._pool = cast("QueuePool", self.engine.pool)
         self._is_sqlite = settings.database.is_sqlite
+        # Requests that wait for a connection.
+        self.waiting = 0
 
     async def close(self) -> None:
         await self._health.close_connections()
@@ -258,11 +262,14 @@ class Database:
         return [dict(record) for record in records]
 
     async def _connect(self) -> PoolProxiedConnection:
+        self.waiting += 1
         try:
             return await greenlet_spawn(self._pool.connect)
         except InvalidRequestError as error:
             # Several that were made one after the other were closed at once.
             raise unavailable(error, Fault.CONNECTION_LOST, is_undone=True) from error
+        finally:
+            self.waiting -= 1
 
     def _release(self, connection: PoolProxiedConnection) -> None:
         if self._pool.checkedin() < self._pool.size():

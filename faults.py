@@ -1,4 +1,4 @@
-# [Task]: T045, T052, T053, T087, T088 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T045, T052, T053, T087, T088, T096 [From]: specs/database/schema.md, specs/reliability.md
 """What can be wrong with a database, and what that means: a 503, or no start at all."""
 
 import sqlite3
@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from errors import ServiceUnavailable
+from metrics import DATABASE_FAULTS, TIMEOUTS
 
 
 class Fault(StrEnum):
@@ -21,6 +22,7 @@ class Fault(StrEnum):
     LOGIN = "login"
     TOO_MANY_CONNECTIONS = "too_many_connections"
     POOL_EXHAUSTED = "pool_exhausted"
+    CONNECT_TIMEOUT = "connect_timeout"
     SILENT = "silent"
     CONNECTION_LOST = "connection_lost"
     SHUTTING_DOWN = "shutting_down"
@@ -33,6 +35,9 @@ class Fault(StrEnum):
     OUT_OF_RESOURCES = "out_of_resources"
     SYSTEM_ERROR = "system_error"
 
+
+for fault in Fault:
+    DATABASE_FAULTS.labels(fault)  # from the start, as 0
 
 # By SQLSTATE or its class (PostgreSQL 18, appendix A). Other codes are the program's fault.
 SQLSTATES: Final = {
@@ -99,6 +104,14 @@ QUICK: Final = frozenset(
         Fault.SHUTTING_DOWN,
     }
 )
+
+# The limits of time that were reached, as the metrics name them.
+LIMITS: Final = {
+    Fault.POOL_EXHAUSTED: "pool",
+    Fault.CONNECT_TIMEOUT: "connect",
+    Fault.SILENT: "statement",
+    Fault.STATEMENT_TIMEOUT: "statement",
+}
 
 # No such folder, no database file: no waiting mends these.
 SQLITE_HOPELESS: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB})
@@ -167,6 +180,9 @@ def unavailable(error: Exception, fault: Fault, *, is_undone: bool = False) -> S
     """The 503 for this error, to be tried once more where that is of use: `is_undone` says that
     nothing was sent that could have been done, or nothing that does harm when it is done twice.
     """
+    DATABASE_FAULTS.labels(fault).inc()
+    if fault in LIMITS:
+        TIMEOUTS.labels(LIMITS[fault]).inc()
     return ServiceUnavailable(
         f"The database of DATABASE_URL {explain(error, fault)}",
         detail="The database is unavailable, try again",

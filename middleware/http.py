@@ -1,4 +1,4 @@
-# [Task]: T066, T067, T068, T069, T072, T089 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T066, T067, T068, T069, T072, T089, T096 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
 
 import asyncio
@@ -14,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import answer, answer_late
+from metrics import TIMEOUTS
 
 logger = logging.getLogger(__name__)
 
@@ -150,6 +151,7 @@ class CatchUnforeseen:
             response = answer(status.HTTP_400_BAD_REQUEST, "The client went away")
         except Exception:
             if limit.expired():
+                TIMEOUTS.labels("request").inc()
                 logger.error("The request took longer than REQUEST_TIMEOUT")  # noqa: TRY400 - whatever was cut short by it says nothing
                 if has_started:
                     # The server ends the connection of an answer that isn't all there.

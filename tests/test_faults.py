@@ -17,10 +17,10 @@ from sqlalchemy import make_url
 
 from db import PING, Database
 from errors import ServiceUnavailable
-from faults import Fault
+from faults import LIMITS, Fault
 from tests.databases import MakeDatabase
 from tests.proxy import Link, Proxy, proxy_to
-from tests.service import Service, User, make_settings, running
+from tests.service import Service, User, counted, make_settings, running
 
 UNAVAILABLE = {"detail": "The database is unavailable, try again"}
 
@@ -167,6 +167,8 @@ async def all_connections_are_in_use(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def all_is_silent(world: World) -> AsyncIterator[None]:
+    async with all_connections_are_in_use(world):
+        pass  # both are there now, and neither is waited for to connect
     world.proxy.passes.clear()
     yield
     world.proxy.passes.set()
@@ -197,7 +199,7 @@ LASTING: list[tuple[Fault, Callable[[World], AbstractAsyncContextManager[None]],
 ]
 
 
-@pytest.mark.requirement("T053", "T087")
+@pytest.mark.requirement("T053", "T087", "T096")
 @pytest.mark.parametrize(("fault", "make", "on_read", "on_write"), LASTING, ids=str)
 async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
     world: World,
@@ -207,6 +209,8 @@ async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
     on_read: int,
     on_write: int,
 ) -> None:
+    faults = counted("database_faults", fault=fault)
+    timeouts = counted("timeouts", limit=LIMITS.get(fault, ""))
     async with make(world):
         answers = await asyncio.gather(world.read(), world.write())
         assert [answer.status_code for answer in answers] == [on_read, on_write]
@@ -217,6 +221,9 @@ async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
         assert (await world.service.client.get("/health")).status_code == 200
 
     assert set(fault_counts(caplog)) == {fault}
+    assert counted("database_faults", fault=fault) - faults == fault_counts(caplog)[fault]
+    refused = [on_read, on_write].count(503) if fault in LIMITS else 0
+    assert counted("timeouts", limit=LIMITS.get(fault, "")) - timeouts == refused
     before = (await world.read()).json()["completed"]
     assert (await world.write()).json()["completed"] is not before
 

@@ -15,7 +15,7 @@ from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to
 from tests.server import head, uvicorn_process
-from tests.service import bearer, make_settings, make_token, running
+from tests.service import bearer, counted, make_settings, make_token, running
 
 LATE = {"detail": "The request took too long, try again"}
 
@@ -32,6 +32,7 @@ async def test_a_request_as_a_whole_has_a_limit(make_database: MakeDatabase) -> 
     async with running(make_settings(database_url=url, request_timeout=0.5)) as service:
         user = service.user()
         task = await user.new_task()
+        timeouts = counted("timeouts", limit="request")
         admin = await asyncpg.connect(url)
         async with admin.transaction():
             await admin.execute("SELECT * FROM task FOR UPDATE")
@@ -39,6 +40,7 @@ async def test_a_request_as_a_whole_has_a_limit(make_database: MakeDatabase) -> 
 
             assert (answer.status_code, answer.json()) == (503, LATE)
             assert int(answer.headers["Retry-After"]) > 0
+            assert counted("timeouts", limit="request") == timeouts + 1
             assert "Access-Control-Allow-Origin" in answer.headers
             # It doesn't run on, and takes effect no more.
             while await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - there is no event
@@ -78,10 +80,12 @@ async def test_connecting_has_a_limit(proxy: Proxy) -> None:
     async with running(settings) as service:
         proxy.cut()
         proxy.passes.clear()
+        timeouts = counted("timeouts", limit="connect")
 
         answer = await service.user().get()
 
         assert answer.status_code == 503
+        assert counted("timeouts", limit="connect") == timeouts + 1
         # One that took all its time is not repeated.
         assert proxy.connections == 2
 
