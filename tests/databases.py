@@ -44,20 +44,24 @@ def postgres_server() -> Iterator[str]:
         server.cleanup()
 
 
+async def administer(server_url: str, command: str) -> None:
+    connection = await asyncpg.connect(server_url)
+    try:
+        await connection.execute(command)
+    finally:
+        await connection.close()
+
+
 @asynccontextmanager
 async def postgres_database(server_url: str) -> AsyncIterator[str]:
     """The URL of an empty database, dropped at the end. Other databases stay as they are."""
     name = f"todo_test_{uuid4().hex}"
-    admin = await asyncpg.connect(server_url)
+    await administer(server_url, f'CREATE DATABASE "{name}"')
     try:
-        await admin.execute(f'CREATE DATABASE "{name}"')
-        try:
-            url = make_url(server_url).set(database=name)
-            if not url.password:
-                # A private server asks for none, but no log line may have it, either.
-                url = url.set(password=PASSWORD)
-            yield url.render_as_string(hide_password=False)
-        finally:
-            await admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        url = make_url(server_url).set(database=name)
+        if not url.password:
+            # A private server asks for none, but no log line may have it, either.
+            url = url.set(password=PASSWORD)
+        yield url.render_as_string(hide_password=False)
     finally:
-        await admin.close()
+        await administer(server_url, f'DROP DATABASE "{name}" WITH (FORCE)')
