@@ -42,7 +42,7 @@ from faults import (
     translate_faults,
     unavailable,
 )
-from pool import PoolHealth
+from pool import BoundedConnection, PoolHealth
 
 logger = logging.getLogger(__name__)
 # Where SQLAlchemy logs the statements that it runs itself.
@@ -123,7 +123,7 @@ def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
 async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
     """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`."""
     try:
-        return await asyncpg.connect(*args, **kwargs)
+        return await asyncpg.connect(*args, connection_class=BoundedConnection, **kwargs)
     except TimeoutError as error:
         raise unavailable(error, Fault.CONNECT_TIMEOUT) from error
     except Exception as error:

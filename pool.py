@@ -19,6 +19,14 @@ PING_TIMEOUT_SECONDS: Final = 2.0
 CLOSE_TIMEOUT_SECONDS: Final = 3.0
 
 
+class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
+    """A connection whose end has a limit; asyncpg's own waits for the server to hang up."""
+
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
+        with contextlib.suppress(TimeoutError):
+            await super().close(timeout=timeout)
+
+
 class PoolHealth:
     """Watches the pool of an asyncpg engine. A connection that was closed, that doesn't answer
     after a long idle time, or that is older than the last silence is replaced by a new one.
@@ -51,9 +59,10 @@ class PoolHealth:
 
     @staticmethod
     async def _end(driver: asyncpg.Connection) -> None:
-        """Closes it, or aborts it where its server doesn't answer."""
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await driver.close(timeout=CLOSE_TIMEOUT_SECONDS)
+        try:
+            await driver.close()
+        except Exception:  # noqa: BLE001 - whatever it was at, it ends
+            driver.terminate()
 
     async def close_connections(self) -> None:
         """Closes all, at the same time."""

@@ -1,4 +1,4 @@
-# [Task]: T077 [From]: specs/api/rest-endpoints.md
+# [Task]: T077, T087 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """The documentation names what the code has."""
 
 import re
@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from config import Settings
+from faults import Fault
 from main import create_app
 from tests.service import make_settings
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 ARCHITECTURE = (ROOT / "ARCHITECTURE.md").read_text()
+RELIABILITY = (ROOT / "RELIABILITY.md").read_text()
 
 
 @pytest.mark.requirement("T077")
@@ -38,7 +40,15 @@ def test_the_architecture_has_every_module() -> None:
     assert modules == set(re.findall(r"`([a-z_]+\.py)`", ARCHITECTURE.partition("## Dec")[0]))
 
 
+@pytest.mark.requirement("T087")
+def test_every_fault_is_explained() -> None:
+    table = RELIABILITY.partition("## Every fault has a name")[2].partition("\n## ")[0]
+    first_cells = "".join(re.findall(r"^\|([^|]*)\|", table, re.MULTILINE))
+
+    assert set(re.findall(r"`(\w+)`", first_cells)) == set(Fault)
+
+
 def test_links_lead_somewhere() -> None:
     for path in ROOT.glob("*.md"):
         for link in re.findall(r"\]\((?!http)([^)]+)\)", path.read_text()):
-            assert (ROOT / link).exists(), (path.name, link)
+            assert (ROOT / link.partition("#")[0]).exists(), (path.name, link)

@@ -2,6 +2,7 @@
 """Every fault of a database, made for real where it can be, and what comes of it."""
 
 import asyncio
+import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -458,3 +459,55 @@ async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(
 
     with pytest.raises(ServiceUnavailable, match=f", {fault}\\)"):
         await database.execute(PING, {})
+
+
+class TellsTheEndLate(Proxy):
+    """The server's last words come through, and that it has hung up only when it is told to."""
+
+    def __init__(self, upstream_url: str) -> None:
+        super().__init__(upstream_url)
+        self.tells = asyncio.Event()
+        self.tells.set()
+
+    async def let_pass(self, link: Link, data: bytes, *, from_client: bool) -> bytes:
+        data = await super().let_pass(link, data, from_client=from_client)
+        if not data and not from_client:
+            await self.tells.wait()
+        return data
+
+
+@pytest.mark.requirement("T087", "T088")
+@pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 503)])
+async def test_a_connection_that_was_ended_and_is_still_open(
+    make_database: MakeDatabase, method: str, status: int
+) -> None:
+    """As between the server's last words and the end of the connection."""
+    url = await make_database("postgresql")
+    async with (
+        proxy_to(url, TellsTheEndLate) as proxy,
+        running(make_settings(database_url=proxy.url)) as service,
+    ):
+        assert isinstance(proxy, TellsTheEndLate)
+        user = service.user()
+        await user.new_task()
+        admin = await asyncpg.connect(url)
+        proxy.tells.clear()
+        await admin.execute(TERMINATE)
+        await admin.close()
+        await asyncio.sleep(0.1)  # for the words to arrive
+
+        assert (await user.request(method, json={"title": "x"})).status_code == status
+        assert (await user.request(method, json={"title": "x"})).status_code < 300
+        proxy.tells.set()
+
+
+@pytest.mark.requirement("T087")
+async def test_connections_that_are_gone_as_soon_as_they_are_made(world: World) -> None:
+    health = world.service.app.state.database._health
+    before, health._silence_at = health._silence_at, math.inf  # however new, it is too old
+
+    answer = await world.read()
+
+    assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    health._silence_at = before
+    assert (await world.read()).status_code == 200

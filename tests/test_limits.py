@@ -2,6 +2,7 @@
 """Nothing waits for ever: each limit of time is seen to hold."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator
@@ -11,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from stop import bounded_stop
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to
@@ -152,3 +154,23 @@ async def test_a_client_that_never_takes_its_answer_does_not_hold_up_the_stop(
 
 
 TOKEN = bearer(make_token("u"))["Authorization"]
+
+
+@pytest.mark.requirement("T092")
+async def test_the_bound_of_a_stop_begins_with_the_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    ended = asyncio.Event()
+    monkeypatch.setattr(signal, "raise_signal", lambda _: ended.set())
+    before = signal.signal(signal.SIGTERM, lambda number, _: taken.append(number))
+    server = signal.getsignal(signal.SIGTERM)
+    try:
+        with bounded_stop(0.01):
+            await asyncio.sleep(0.1)
+            assert not ended.is_set()
+            os.kill(os.getpid(), signal.SIGTERM)
+            await ended.wait()
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        assert taken == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is server
+    finally:
+        signal.signal(signal.SIGTERM, before)
