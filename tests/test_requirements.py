@@ -17,7 +17,10 @@ SPECS = {
 }
 CODE = [
     path
-    for folder in ("", "routes/", "middleware/", "migrations/**/", "benchmarks/", "tests/")
+    for folder in (
+        *("", "routes/", "middleware/", "migrations/**/", "benchmarks/"),
+        *("tests/", "tests/faults/"),
+    )
     for pattern in ("*.py", "*.mako")
     for path in ROOT.glob(folder + pattern)
 ]
@@ -50,7 +53,7 @@ def test_each_code_file_names_its_requirements(path: Path) -> None:
 def test_each_requirement_is_shown_by_a_test() -> None:
     shown = {
         requirement
-        for path in ROOT.glob("tests/test_*.py")
+        for path in ROOT.glob("tests/**/test_*.py")
         for marker in MARKER.findall(path.read_text())
         for requirement in re.findall(r"T\d{3}", marker)
     }

@@ -1,0 +1,1 @@
+# [Task]: T093, T094, T095 [From]: specs/reliability.md
