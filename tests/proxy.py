@@ -3,6 +3,8 @@
 
 import asyncio
 import contextlib
+import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeVar
@@ -24,9 +26,13 @@ class Link:
         self._ends = (client, server)
 
     def cut(self) -> None:
-        """Ends both without a word."""
+        """Ends both by a reset, without a goodbye."""
         self.is_cut.set()
         for writer in self._ends:
+            with contextlib.suppress(OSError):  # which is closed already
+                writer.get_extra_info("socket").setsockopt(
+                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+                )
             writer.transport.abort()
 
 
