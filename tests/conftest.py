@@ -22,6 +22,13 @@ from tests.service import Service, User, check_statement, make_settings, running
 BACKENDS = ["sqlite", "postgresql"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fault-seconds", type=float, default=20, help="how long things break in tests/faults"
+    )
+    parser.addoption("--fault-seed", type=int, default=0, help="which break, and in what order")
+
+
 def pytest_configure() -> None:
     """No setting of the machine, and no proxy, reaches a test."""
     names = [*Settings.model_fields, "cors_origins", "http_proxy", "https_proxy", "all_proxy"]

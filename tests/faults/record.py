@@ -1,0 +1,283 @@
+# [Task]: T093, T094, T095 [From]: specs/reliability.md
+"""What was acknowledged and what was seen, when which fault was, and what that says of the rule:
+every acknowledged write is there with its last acknowledged value.
+"""
+
+import asyncio
+import math
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+# Within these, everything works again after a fault's end.
+RECOVERY_SECONDS: Final = 5.0
+# The service's REQUEST_TIMEOUT in these tests, which is below the patience of its clients.
+REQUEST_TIMEOUT_SECONDS: Final = 4.0
+# In a calm of so long, whatever a fault held up has come to its end.
+SETTLE_SECONDS: Final = REQUEST_TIMEOUT_SECONDS + 1
+CALM_SECONDS: Final = SETTLE_SECONDS + 0.6
+
+# Each entry of the service's log begins with its time.
+LOG_ENTRY: Final = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
+BAD_LOG: Final = re.compile("Traceback|prepared statement|database is locked")
+
+
+class Spell(NamedTuple):
+    """A time without faults."""
+
+    begin: float
+    end: float
+
+
+class Fault(NamedTuple):
+    kind: str
+    begin: float
+    # Without one as long as it lasts.
+    end: float = math.inf
+
+    def __str__(self) -> str:
+        return f"{self.begin:8.3f} fault: {self.kind}, until {self.end:.3f}"
+
+
+class Weather:
+    """When there were faults, and when none. Times are seconds since the start."""
+
+    def __init__(self, settle_seconds: float = SETTLE_SECONDS) -> None:
+        self._settle_seconds = settle_seconds
+        self._start = time.monotonic()
+        # Before the first fault, nothing has to recover.
+        self._calm_since: float | None = -RECOVERY_SECONDS
+        self._past_calms: list[Spell] = []
+        self._faults: list[Fault] = []
+
+    def now(self) -> float:
+        return time.monotonic() - self._start
+
+    @property
+    def calms(self) -> list[Spell]:
+        current = [] if self._calm_since is None else [Spell(self._calm_since, self.now())]
+        return self._past_calms + current
+
+    @asynccontextmanager
+    async def fault(self, kind: str) -> AsyncIterator[None]:
+        begin = self.now()
+        assert self._calm_since is not None
+        self._past_calms.append(Spell(self._calm_since, begin))
+        self._calm_since = None
+        self._faults.append(Fault(kind, begin))
+        yield
+        self._calm_since = self.now()
+        self._faults[-1] = Fault(kind, begin, self._calm_since)
+
+    @staticmethod
+    async def stay_calm() -> None:
+        await asyncio.sleep(CALM_SECONDS)
+
+    def is_settled(self, since: float) -> bool:
+        """Whether what was unknown then can't come about any more: a stopped process, a silent
+        network or a locked row had the time to go on, and nothing else came in between.
+        """
+        return any(calm.end - max(calm.begin, since) >= self._settle_seconds for calm in self.calms)
+
+    def recovery(self, begin: float, end: float) -> float | None:
+        """How long after the last fault's end a request began, if it ended before the next."""
+        for calm in self.calms:
+            if calm.begin <= begin and end <= calm.end:
+                return begin - calm.begin
+        return None
+
+    def kind_before(self, moment: float) -> str:
+        """Of the last fault that began by then."""
+        kinds = [fault.kind for fault in self._faults if fault.begin <= moment]
+        return kinds[-1] if kinds else "nothing"
+
+    def around(self, moments: Iterable[float]) -> list[str]:
+        """The faults from a little before the first of these moments to a little after the last."""
+        first, last = min(moments, default=0.0) - 10, max(moments, default=0.0) + 10
+        return [str(fault) for fault in self._faults if first <= fault.begin <= last]
+
+
+class Value(NamedTuple):
+    """What a task holds: the number that stands in both its title and its description."""
+
+    number: int
+    completed: bool
+
+
+class Absent:
+    """What a task holds that isn't there."""
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT: Final = Absent()
+State = Value | Absent
+
+
+class Event(NamedTuple):
+    moment: float
+    what: str
+
+
+class Failure(NamedTuple):
+    """A request that got a 5xx or no whole answer."""
+
+    begin: float
+    end: float
+    what: str
+
+
+@dataclass(eq=False)
+class Known:
+    """A task whose POST was acknowledged."""
+
+    id: int
+    owner: str
+    marker: str
+    # What was acknowledged last.
+    state: State
+    # The key and the body that made it.
+    key: str | None = None
+    body: dict[str, str] = field(default_factory=dict)
+    # What an unknown write would have made of it, and since when that is unknown.
+    perhaps: State | None = None
+    unknown_since: float | None = None
+    # The last time that an attempt to make it was unknown: it could come late and, were the task
+    # gone by then, make another.
+    attempt_unknown_since: float | None = None
+    # Whether what was acknowledged last was read since.
+    is_checked: bool = True
+    events: list[Event] = field(default_factory=list)
+
+    def allows(self, seen: State) -> bool:
+        return seen == self.state or (self.perhaps is not None and seen == self.perhaps)
+
+    def settle(self, state: State) -> None:
+        self.state, self.perhaps, self.unknown_since = state, None, None
+
+
+class Torn(Exception):
+    """A row of which a part was written."""
+
+
+def title_of(marker: str, number: int) -> str:
+    return f"{marker} {number}"
+
+
+def read_row(row: Mapping[str, Any]) -> tuple[str, Value]:
+    """Whose it is, by its marker, and what it holds."""
+    title, description = row["title"], row["description"]
+    if title != description:
+        raise Torn(f"title {title!r}, description {description!r}")
+    marker, _, number = title.rpartition(" ")
+    return marker, Value(int(number), bool(row["completed"]))
+
+
+class Record:
+    """All that the writers know, and all that they found wrong."""
+
+    def __init__(self, weather: Weather) -> None:
+        self.weather = weather
+        self.known: dict[int, Known] = {}
+        # Markers of those POSTs of which it isn't known whether they made a task.
+        self.perhaps: set[str] = set()
+        self.owners: set[str] = set()
+        self.count: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self.failures: list[Failure] = []
+        self.wrong: list[str] = []
+
+    def accuse(self, kind: str, message: str, task: Known | None = None) -> None:
+        """Counts what breaks the rule, and tells what was before and after."""
+        self.count[kind] += 1
+        events = [] if task is None else task.events[-12:]
+        now = self.weather.now()
+        lines = [f"at {now:.3f} {kind}: {message}"]
+        if task is not None:
+            lines.append(f"task {task.id} of {task.owner}, marker {task.marker!r}")
+            lines.append(f"acknowledged: {task.state}; perhaps: {task.perhaps}")
+        lines += [f"{event.moment:8.3f} {event.what}" for event in events]
+        lines += self.weather.around([event.moment for event in events] or [now])
+        self.wrong.append("\n  ".join(lines))
+
+    def see(self, task: Known, seen: State, where: str) -> None:
+        """Holds what was read of a task against what was acknowledged."""
+        if not task.allows(seen):
+            self.accuse("lost", f"{where} has {seen}", task)
+        elif not task.is_checked:
+            task.is_checked = True
+            self.count["checked"] += 1
+
+    def compare(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Holds what is in the database, now that nothing is unknown, against what should be."""
+        found: dict[int, State] = {}
+        markers: dict[str, list[int]] = {}
+        by_marker = {task.marker: task for task in self.known.values()}
+        for row in rows:
+            try:
+                marker, value = read_row(row)
+            except Torn as torn:
+                self.accuse("half written", f"row {row['id']}: {torn}", self.known.get(row["id"]))
+                continue
+            markers.setdefault(marker, []).append(row["id"])
+            found[row["id"]] = value
+            owner = row["user_id"]
+            if owner not in self.owners or not marker.startswith(f"{owner}/"):
+                self.accuse("foreign", f"row {row['id']} of {owner} is {marker!r}")
+            elif row["id"] not in self.known and marker not in self.perhaps | set(by_marker):
+                self.accuse("foreign", f"row {row['id']} is of {marker!r}, which nobody wrote")
+        for marker, ids in markers.items():
+            if len(ids) > 1 or (marker in by_marker and ids != [by_marker[marker].id]):
+                self.accuse(
+                    "doubled", f"rows {ids} are of {marker!r}, one POST", by_marker.get(marker)
+                )
+        for task in self.known.values():
+            self.count["compared"] += 1
+            self.see(task, found.get(task.id, ABSENT), "the database")
+
+    def read_log(self, output: str) -> None:
+        """What the service didn't foresee, or what a pooler can't do, stands in its log."""
+        for entry in LOG_ENTRY.split(output):
+            if BAD_LOG.search(entry):
+                lines = entry.splitlines()
+                # A traceback's end tells the most.
+                self.accuse("logged", "\n  ".join([*lines[:1], *lines[1:][-15:]]))
+
+    @property
+    def recoveries(self) -> list[tuple[float, Failure]]:
+        """Each failure in a calm, and how long after the last fault's end it began."""
+        found = [(self.weather.recovery(one.begin, one.end), one) for one in self.failures]
+        return [(seconds, one) for seconds, one in found if seconds is not None]
+
+    def describe_recovery(self) -> str:
+        if not self.recoveries:
+            return "longest recovery: none was needed"
+        seconds, failure = max(self.recoveries)
+        return f"longest recovery: {seconds:.1f} s, after {self.weather.kind_before(failure.begin)}"
+
+    def figures(self) -> list[str]:
+        count = self.count
+        return [
+            "faults: " + ", ".join(f"{kind} {times}" for kind, times in self.faults.items()),
+            # The others were overwritten before they were read.
+            f"acknowledged writes: {count['acknowledged']}, checked: {count['checked']}",
+            f"tasks compared with the database: {count['compared']}",
+            f"writes of unknown outcome: {count['unknown']}",
+            f"POSTs answered by their key: {count['replayed']}",
+            *(f"{kind}: {count[kind]}" for kind in ("lost", "doubled", "half written", "foreign")),
+            *(f"{kind}: {count[kind]}" for kind in ("500s", "503s", "unanswered")),
+            self.describe_recovery(),
+        ]
+
+    def check(self) -> None:
+        """Fails if the rule was broken, and says where."""
+        for seconds, failure in self.recoveries:
+            if seconds >= RECOVERY_SECONDS:
+                self.accuse("slow", f"{seconds:.1f} s after a fault's end: {failure.what}")
+        report = "\n\n".join(self.wrong[:20])
+        assert not self.wrong, f"{len(self.wrong)} times the rule was broken:\n\n{report}"
