@@ -1,0 +1,102 @@
+# [Task]: T094 [From]: specs/reliability.md
+"""A real PgBouncer in transaction mode, with fewer connections than it has clients."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from sqlalchemy import make_url
+
+from tests.faults.postgres import ROLE, PrivatePostgres
+from tests.server import pick_port
+
+POOL_SIZE: Final = 2
+
+# `server_login_retry` is how long it waits before it asks a server again that was away.
+CONFIG: Final = """\
+[databases]
+{database} = host={socket} dbname={database} user={role}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = {pool_size}
+max_client_conn = 100
+server_login_retry = 1
+"""
+
+
+class PgBouncer:
+    def __init__(
+        self, program: str, folder: Path, postgres: PrivatePostgres, database: str
+    ) -> None:
+        port = pick_port()
+        url = make_url(postgres.url(database)).set(host="127.0.0.1", port=port)
+        url = url.set(query={"pgbouncer": "true"})
+        self.url = url.render_as_string(hide_password=False)
+        self._port = port
+        self._database = database
+        self._folder = folder
+        self._program = program
+        self._process: asyncio.subprocess.Process | None = None
+        config = CONFIG.format(
+            database=database, socket=postgres.folder, role=ROLE, port=port, pool_size=POOL_SIZE
+        )
+        (folder / "pgbouncer.ini").write_text(config)
+        # For whom it runs as.
+        folder.chmod(0o755)
+
+    async def start(self) -> None:
+        """Returns when it takes connections."""
+        # It refuses to run as root.
+        user = ["-u", "nobody"] if os.geteuid() == 0 else []
+        with (self._folder / "log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *(self._program, *user, str(self._folder / "pgbouncer.ini")), stdout=log, stderr=log
+            )
+        async with asyncio.timeout(30):
+            while not await self._accepts():
+                assert self._process.returncode is None, (self._folder / "log").read_text()
+                await asyncio.sleep(0.05)
+
+    async def _accepts(self) -> bool:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def stop(self, *, kill: bool = False) -> None:
+        """At once, with all its connections."""
+        if self._process is not None and self._process.returncode is None:
+            if kill:
+                self._process.kill()
+            else:
+                self._process.terminate()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def pgbouncer_before(postgres: PrivatePostgres, database: str) -> AsyncIterator[PgBouncer]:
+    """A pooler of one database. The test is skipped where PgBouncer isn't installed."""
+    # Where Debian has it isn't on everybody's path.
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
+    if program is None:
+        pytest.skip("PgBouncer isn't installed (apt-get install pgbouncer)")
+    folder = Path(tempfile.mkdtemp(prefix="todo-api-"))
+    pooler = PgBouncer(program, folder, postgres, database)
+    try:
+        await pooler.start()
+        yield pooler
+    finally:
+        await pooler.stop()
+        shutil.rmtree(folder)
