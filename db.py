@@ -42,7 +42,7 @@ from faults import (
     translate_faults,
     unavailable,
 )
-from pool import BoundedConnection, PoolHealth
+from pool import BoundedConnection, PooledConnection, PoolHealth
 
 logger = logging.getLogger(__name__)
 # Where SQLAlchemy logs the statements that it runs itself.
@@ -79,6 +79,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         )
     else:
         connect_args["async_creator_fn"] = connect_postgres
+        connect_args["connection_class"] = PooledConnection if target.pooled else BoundedConnection
         connect_args.setdefault("timeout", settings.db_connect_timeout)
         if not is_for_migrations:
             connect_args |= limit_statements(target, settings.db_statement_timeout)
@@ -123,7 +124,7 @@ def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
 async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
     """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`."""
     try:
-        return await asyncpg.connect(*args, connection_class=BoundedConnection, **kwargs)
+        return await asyncpg.connect(*args, **kwargs)
     except TimeoutError as error:
         raise unavailable(error, Fault.CONNECT_TIMEOUT) from error
     except Exception as error:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 TRUSTED_IDLE_SECONDS: Final = 30.0
 PING_TIMEOUT_SECONDS: Final = 2.0
 CLOSE_TIMEOUT_SECONDS: Final = 3.0
+SECOND_CANCEL_SECONDS: Final = 0.25
 
 
 class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
@@ -25,6 +26,24 @@ class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg shi
     async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
         with contextlib.suppress(TimeoutError):
             await super().close(timeout=timeout)
+
+
+class PooledConnection(BoundedConnection):
+    """One by way of a transaction pooler, where nobody but its client ends a statement.
+
+    A pooler passes over the cancelling of a statement that still waits for a server, which may be
+    given one the next moment. So it is cancelled once more, and the pooler is left at once.
+    """
+
+    async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
+        if not self._cancellations:
+            await super().close(timeout=timeout)
+            return
+        await asyncio.wait(self._cancellations, timeout=timeout)
+        await asyncio.sleep(SECOND_CANCEL_SECONDS)
+        self._cancel_current_command(self._loop.create_future())
+        await asyncio.wait(self._cancellations, timeout=timeout)
+        self.terminate()
 
 
 class PoolHealth:

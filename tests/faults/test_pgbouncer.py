@@ -68,7 +68,7 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
         task = await user.new_task()
         async with admin.transaction():
             await admin.execute("LOCK TABLE task")
-            answers = await asyncio.gather(*(user.toggle(task["id"]) for _ in range(POOL_SIZE)))
+            answers = await asyncio.gather(*(user.toggle(task["id"]) for _ in range(2 * POOL_SIZE)))
             assert {answer.status_code for answer in answers} == {503}
             assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
             async with asyncio.timeout(30):
