@@ -42,6 +42,7 @@ from faults import (
     translate_faults,
     unavailable,
 )
+from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 from pool import BoundedConnection, PooledConnection, PoolHealth
 
 logger = logging.getLogger(__name__)
@@ -185,6 +186,11 @@ class Database:
         # Requests that wait for a connection.
         self.waiting = 0
 
+    def note_use(self) -> None:
+        """Tells the metrics how the pool is used now."""
+        CONNECTIONS_IN_USE.set(self._pool.checkedout())
+        REQUESTS_WAITING.set(self.waiting)
+
     async def close(self) -> None:
         await self._health.close_connections()
         await self.engine.dispose()
@@ -293,7 +299,7 @@ class Database:
                     await self._check_encoding()
                     return
             except (ServiceUnavailable, TimeoutError, DBAPIError) as error:
-                cause = error.__cause__ or error
+                cause = (isinstance(error, ServiceUnavailable) and error.__cause__) or error
                 reason = explain(cause, fault_of(cause))
                 if is_hopeless(cause) or time.monotonic() + pause >= deadline:
                     raise StartupError(

@@ -64,21 +64,22 @@ SQLITE_CODES: Final = {
     sqlite3.SQLITE_READONLY: Fault.READ_ONLY,
     sqlite3.SQLITE_IOERR: Fault.SYSTEM_ERROR,
     sqlite3.SQLITE_FULL: Fault.OUT_OF_RESOURCES,
+    sqlite3.SQLITE_NOMEM: Fault.OUT_OF_RESOURCES,
     sqlite3.SQLITE_CANTOPEN: Fault.UNREACHABLE,
+    sqlite3.SQLITE_PROTOCOL: Fault.LOCKED,
+    sqlite3.SQLITE_CORRUPT: Fault.SYSTEM_ERROR,
+    sqlite3.SQLITE_NOTADB: Fault.SYSTEM_ERROR,
 }
 # The first that fits.
 EXCEPTIONS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
     (PoolTimeoutError, Fault.POOL_EXHAUSTED),
-    # What was prepared, or its types, is not what the table or the connection now has.
     (asyncpg.InvalidCachedStatementError, Fault.OUTDATED),
-    (asyncpg.OutdatedSchemaCacheError, Fault.OUTDATED),
-    # What came is not the protocol.
+    # What came is not the protocol, or not what asyncpg knows of the types.
     (asyncpg.InternalClientError, Fault.CONNECTION_LOST),
     (ssl.SSLError, Fault.TLS),
     (TimeoutError, Fault.SILENT),
     (ConnectionRefusedError, Fault.UNREACHABLE),
     (ConnectionError, Fault.CONNECTION_LOST),
-    (OSError, Fault.UNREACHABLE),
 )
 
 # After these a connection is of no use, and those that are as old are suspect.
@@ -122,6 +123,8 @@ NAME_MISMATCH: Final = frozenset({62, 64})
 NO_TLS_SIGNS: Final = ("rejected SSL upgrade", "SSL exchange", "unexpected connection_lost")
 # …and how Postgres and Neon say that they serve nobody without.
 TLS_NEEDED_SIGNS: Final = ("no encryption", "connection is insecure")
+# How PgBouncer says that it had no connection to give in time, by the SQLSTATE of a protocol error.
+POOLER_EXHAUSTED: Final = "query_wait_timeout"
 # How a transaction pooler says that it wasn't taken for one.
 POOLER_SIGNS: Final = ("unsupported startup parameter", "prepared statement")
 
@@ -131,13 +134,17 @@ class StartupError(Exception):
 
 
 class translate_faults:  # noqa: N801 - a context manager; as a generator it would take its time
-    """Turns what a database raises that can't serve now into `ServiceUnavailable`."""
+    """Turns what a database raises that can't serve now into `ServiceUnavailable`, and leaves one
+    that is that already.
+    """
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and (fault := fault_of(error)):
+        if not isinstance(error, Exception) or isinstance(error, ServiceUnavailable):
+            return
+        if fault := fault_of(error):
             raise unavailable(error, fault) from error
 
 
@@ -158,6 +165,8 @@ def fault_of(error: BaseException) -> Fault | None:
     cause = driver_error(error)
     if any(sign in str(cause) for sign in NO_TLS_SIGNS):
         return Fault.TLS
+    if POOLER_EXHAUSTED in str(cause):
+        return Fault.POOL_EXHAUSTED
     for kind, fault in EXCEPTIONS:
         if isinstance(cause, kind):
             return fault

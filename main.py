@@ -18,7 +18,7 @@ from errors import ERROR_HANDLERS
 from jwks import KeySet
 from logs import configure_logging
 from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
-from middleware.metrics import MeasureRequests
+from middleware.metrics import MeasureRequests, keep_noting
 from middleware.request_context import RequestContext
 from middleware.startup import PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
@@ -62,6 +62,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             secret = development_secret()
             demo = asyncio.create_task(print_demo(secret, settings.jwt_algorithm))
             stack.callback(demo.cancel)
+
+        if settings.metrics_token is not None:
+            noting = asyncio.create_task(keep_noting(database))
+            stack.callback(noting.cancel)
 
         app.state.database = database
         app.state.token_verifier = TokenVerifier(

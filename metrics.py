@@ -5,7 +5,7 @@ new one would be a series more, for ever.
 
 import os
 import sys
-from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -13,11 +13,15 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 # prometheus_client's own: where several workers put their numbers together. It looks at import.
 SHARED_FOLDER: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-if SHARED_FOLDER is not None and not (SHARED_FOLDER and Path(SHARED_FOLDER).is_dir()):
-    sys.exit(
-        "The service can't start.\n"
-        "PROMETHEUS_MULTIPROC_DIR is no folder; make one, empty before each start, or unset it."
-    )
+if SHARED_FOLDER is not None:
+    try:
+        TemporaryFile(dir=SHARED_FOLDER or os.devnull).close()
+    except OSError:
+        sys.exit(
+            "The service can't start.\n"
+            "PROMETHEUS_MULTIPROC_DIR is no folder to write to; make one, empty before each start,"
+            " or unset it."
+        )
 
 HTTP_REQUESTS: Final = Histogram(
     "todo_http_requests",

@@ -52,6 +52,6 @@ class Task(SQLModel, table=True):
     created_at: datetime
     updated_at: datetime
     idempotency_key: str | None = Field(default=None, sa_column=idempotency_key)
-    # Of the content that came with the key, and how often it came again.
+    # Of the content that came with the key, and whether it came again.
     idempotency_digest: bytes | None = None
-    idempotency_replays: int | None = None
+    idempotency_replayed: bool | None = None

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 TRUSTED_IDLE_SECONDS: Final = 30.0
 PING_TIMEOUT_SECONDS: Final = 2.0
 CLOSE_TIMEOUT_SECONDS: Final = 3.0
-SECOND_CANCEL_SECONDS: Final = 0.25
+CANCELS: Final = 4
+CANCEL_PAUSE_SECONDS: Final = 0.25
 
 
 class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
@@ -31,19 +32,22 @@ class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg shi
 class PooledConnection(BoundedConnection):
     """One by way of a transaction pooler, where nobody but its client ends a statement.
 
-    A pooler passes over the cancelling of a statement that still waits for a server, which may be
-    given one the next moment. So it is cancelled once more, and the pooler is left at once.
+    A pooler passes over the cancelling of a statement that still waits for a server, and may give
+    it one the next moment. So it is cancelled some more times, and then the pooler is left.
     """
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
         if not self._cancellations:
             await super().close(timeout=timeout)
             return
-        await asyncio.wait(self._cancellations, timeout=timeout)
-        await asyncio.sleep(SECOND_CANCEL_SECONDS)
-        self._cancel_current_command(self._loop.create_future())
-        await asyncio.wait(self._cancellations, timeout=timeout)
-        self.terminate()
+        try:
+            for _ in range(CANCELS):
+                await asyncio.sleep(CANCEL_PAUSE_SECONDS)
+                self._cancel_current_command(self._loop.create_future())
+            left = timeout - CANCELS * CANCEL_PAUSE_SECONDS
+            await asyncio.wait(self._cancellations, timeout=left)
+        finally:
+            self.terminate()
 
 
 class PoolHealth:
@@ -107,7 +111,9 @@ class PoolHealth:
                 connection.run_async(
                     lambda _: driver.execute("SELECT 1", timeout=PING_TIMEOUT_SECONDS)
                 )
-            except Exception as error:
+            except BaseException as error:
                 driver.terminate()
                 self.note_silence()
+                if not isinstance(error, Exception):
+                    raise  # the request has no more time
                 raise DisconnectionError from error

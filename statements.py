@@ -8,17 +8,18 @@ from typing import Any, Final
 from sqlalchemy import (
     BigInteger,
     Boolean,
-    Integer,
     Interval,
     LargeBinary,
     String,
     bindparam,
     case,
     delete,
+    false,
     func,
     literal_column,
     not_,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert  # SQLite's compiler takes it, too
@@ -73,8 +74,8 @@ LIST_TASKS_BY_COMPLETED: Final = LIST_TASKS.where(
     task.c.completed == bindparam("is_completed", type_=Boolean)
 )
 
-# With a key that the owner has used it makes nothing and gives that task, its `idempotency_replays`
-# above zero; where the content was another, it gives no row. Without a key nothing can conflict.
+# With a key that the owner has used it makes nothing and gives that task, now replayed; where the
+# content was another, it gives no row. Without a key nothing can conflict.
 CREATE_TASK: Final = (
     insert(task)
     .values(
@@ -86,16 +87,16 @@ CREATE_TASK: Final = (
         updated_at=now,
         idempotency_key=bindparam("key", type_=String),
         idempotency_digest=bindparam("digest", type_=LargeBinary),
-        idempotency_replays=literal_column("0", Integer),
+        idempotency_replayed=false(),
     )
     .on_conflict_do_update(
         index_elements=[task.c.user_id, task.c.idempotency_key],
         index_where=models.HAS_KEY,
         # An update, which waits for a twin that is under way and gives its row.
-        set_={"idempotency_replays": task.c.idempotency_replays + literal_column("1", Integer)},
+        set_={"idempotency_replayed": true()},
         where=task.c.idempotency_digest == literal_column("excluded.idempotency_digest"),
     )
-    .returning(*public, task.c.idempotency_replays)
+    .returning(*public, task.c.idempotency_replayed)
 )
 
 # One statement for every subset of fields: a null title or completed stands for «not sent», while

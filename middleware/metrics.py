@@ -1,25 +1,26 @@
 # [Task]: T096 [From]: specs/reliability.md
 """Measures requests, where somebody may read what comes of it."""
 
+import asyncio
 import time
-from typing import Final, cast
+from typing import Final
 
-from sqlalchemy import QueuePool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from db import Database
-from metrics import CONNECTIONS_IN_USE, HTTP_REQUESTS, REQUESTS_WAITING, TOKEN_VERDICTS
+from metrics import HTTP_REQUESTS, TOKEN_VERDICTS
 from middleware.http import METHODS
 
 # HEAD is GET by now (`Manners`).
 KNOWN_METHODS: Final = frozenset({*METHODS, "OPTIONS"})
 # Of the paths and the methods that the service doesn't know.
 OTHER: Final = "other"
+NOTE_SECONDS: Final = 1.0
 
 
 class MeasureRequests:
     """Counts each request by its route, its method and its status, with its duration and what was
-    found of its token, and notes how the pool is used.
+    found of its token.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -30,8 +31,6 @@ class MeasureRequests:
             await self.app(scope, receive, send)
             return
 
-        database: Database = scope["app"].state.database
-        note_pool(database)
         status = 500
         started = time.perf_counter()
 
@@ -51,10 +50,12 @@ class MeasureRequests:
             HTTP_REQUESTS.labels(route, method, status).observe(seconds)
             if "verdict" in scope:
                 TOKEN_VERDICTS.labels(scope["verdict"]).inc()
-            note_pool(database)
 
 
-def note_pool(database: Database) -> None:
-    """Several workers can't be asked when somebody wants to know, so each says it as it changes."""
-    CONNECTIONS_IN_USE.set(cast("QueuePool", database.engine.pool).checkedout())
-    REQUESTS_WAITING.set(database.waiting)
+async def keep_noting(database: Database) -> None:
+    """Says again and again how the pool is used: the one of several workers that is asked for the
+    metrics can't ask the others.
+    """
+    while True:
+        database.note_use()
+        await asyncio.sleep(NOTE_SECONDS)

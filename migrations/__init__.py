@@ -25,6 +25,8 @@ ADVISORY_LOCK: Final = 0x7461736B
 # While it waits for a table, all who come later wait behind it.
 LOCK_PATIENCE: Final = "5s"
 
+MIGRATION_ERRORS: Final = (SQLAlchemyError, CommandError, ServiceUnavailable, TimeoutError)
+
 
 async def upgrade_schema(settings: Settings) -> None:
     """Runs the missing migrations. Raises `StartupError` where that fails, and leaves the schema
@@ -39,7 +41,7 @@ async def upgrade_schema(settings: Settings) -> None:
     try:
         async with migration_connection(settings) as connection:
             await connection.run_sync(upgrade)
-    except (SQLAlchemyError, CommandError, ServiceUnavailable, TimeoutError) as error:
+    except MIGRATION_ERRORS as error:
         raise StartupError(
             "The service can't start: the schema in the database of DATABASE_URL could not be"
             f" brought up to date and is as it was: {describe(error)}"

@@ -11,9 +11,8 @@ from sqlalchemy import Connection
 
 import models
 from config import ConfigurationError, load_settings
-from errors import ServiceUnavailable
 from logs import configure_logging
-from migrations import migration_connection
+from migrations import MIGRATION_ERRORS, describe, migration_connection
 
 metadata = models.Task.metadata
 
@@ -45,8 +44,8 @@ async def migrate_from_the_command_line() -> None:
     try:
         async with migration_connection(settings) as connection:
             await connection.run_sync(migrate)
-    except ServiceUnavailable as error:
-        sys.exit(str(error))
+    except MIGRATION_ERRORS as error:
+        sys.exit(f"The schema is as it was: {describe(error)}")
 
 
 if context.is_offline_mode():

@@ -120,7 +120,7 @@ async def create_task(request: Request, user_id: CurrentUser) -> Response:
         raise refused("The key was used with another body", "idempotency_key_reused")
     response = answer_task(row, status.HTTP_201_CREATED)
     response.headers["Location"] = f"{quote(request.scope['path'])}/{row['id']}"
-    if row["idempotency_replays"]:
+    if row["idempotency_replayed"]:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 

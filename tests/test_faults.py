@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +19,7 @@ from sqlalchemy import make_url
 
 from db import PING, Database
 from errors import ServiceUnavailable
-from faults import LIMITS, Fault
+from faults import LIMITS, Fault, explain, fault_of
 from tests.databases import MakeDatabase
 from tests.proxy import Link, Proxy, proxy_to
 from tests.service import Service, User, counted, make_settings, running
@@ -456,9 +457,15 @@ async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(
     world: World, url: str, fault: Fault
 ) -> None:
     database = Database(make_settings(database_url=url.format(url=world.proxy.url)))
+    before = counted("database_faults", fault=fault)
 
-    with pytest.raises(ServiceUnavailable, match=f", {fault}\\)"):
+    with pytest.raises(ServiceUnavailable) as error:
         await database.execute(PING, {})
+
+    assert str(error.value).count("can't be used") == 1
+    assert f", {fault})." in str(error.value)
+    tries = 2 if fault is Fault.UNREACHABLE else 1
+    assert counted("database_faults", fault=fault) == before + tries
 
 
 class TellsTheEndLate(Proxy):
@@ -511,3 +518,33 @@ async def test_connections_that_are_gone_as_soon_as_they_are_made(world: World) 
     assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
     health._silence_at = before
     assert (await world.read()).status_code == 200
+
+
+@pytest.mark.requirement("T053", "T087")
+@pytest.mark.parametrize(("content", "fault"), [("no database", Fault.SYSTEM_ERROR)])
+async def test_a_broken_file_is_503(
+    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, content: str, fault: Fault
+) -> None:
+    url = await make_database("sqlite")
+    async with running(make_settings(database_url=url)) as service:
+        file = Path(make_url(url).database or "")
+        for one in (file, file.with_name(f"{file.name}-wal")):
+            one.write_bytes(content.encode() * 1000)
+        await service.app.state.database.engine.dispose()
+
+        for answer in (await service.user().get(), await service.client.get("/ready")):
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    assert set(fault_counts(caplog)) == {fault}
+
+
+def test_what_a_pooler_says_by_the_code_of_another_fault() -> None:
+    exhausted = asyncpg.ProtocolViolationError("query_wait_timeout")
+
+    assert fault_of(exhausted) is Fault.POOL_EXHAUSTED
+    assert fault_of(asyncpg.ProtocolViolationError("another")) is Fault.CONNECTION_LOST
+
+
+def test_a_pooler_that_was_not_taken_for_one_is_told_of() -> None:
+    refused = asyncpg.ProtocolViolationError("unsupported startup parameter: statement_timeout")
+
+    assert "pgbouncer=true" in explain(refused, Fault.CONNECTION_LOST)

@@ -74,6 +74,25 @@ async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy) -> 
         assert not ending.done()
 
 
+@pytest.mark.requirement("T089")
+async def test_a_request_has_its_limit_while_a_connection_is_asked_whether_it_lives(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.TRUSTED_IDLE_SECONDS", 0)
+    monkeypatch.setattr("pool.PING_TIMEOUT_SECONDS", 600)
+    async with running(make_settings(database_url=proxy.url, request_timeout=0.3)) as service:
+        user = service.user()
+        await user.get()
+        proxy.passes.clear()
+
+        answer = await user.get()
+
+        assert (answer.status_code, answer.json()) == (503, LATE)
+        assert service.app.state.database._pool.checkedout() == 0
+        proxy.passes.set()
+        assert (await user.get()).status_code == 200
+
+
 @pytest.mark.requirement("T051", "T089")
 async def test_connecting_has_a_limit(proxy: Proxy) -> None:
     settings = make_settings(

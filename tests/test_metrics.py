@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as parse_openmetrics,
 )
@@ -347,6 +348,20 @@ async def test_the_connections_in_use(measured: Service) -> None:
 
 
 @pytest.mark.requirement("T096")
+async def test_a_worker_that_is_not_asked_says_how_its_pool_is_used(
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("middleware.metrics.NOTE_SECONDS", 0.01)
+    url = await make_database("sqlite")
+    async with (
+        running(make_settings(database_url=url, metrics_token=METRICS_TOKEN)) as service,
+        service.app.state.database.engine.connect(),
+    ):
+        while REGISTRY.get_sample_value("todo_pool_connections_in_use") != 1:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.requirement("T096")
 async def test_the_requests_that_wait_for_a_connection(make_database: MakeDatabase) -> None:
     settings = make_settings(
         database_url=await make_database("postgresql"),
@@ -438,11 +453,12 @@ async def test_two_workers_put_their_numbers_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("T078", "T096")
-@pytest.mark.parametrize("folder", ["", "no-such-folder"])
+@pytest.mark.parametrize("folder", ["", "no-such-folder", "/proc"])
 async def test_without_their_folder_there_is_no_start(tmp_path: Path, folder: str) -> None:
     async with uvicorn_process(tmp_path, PROMETHEUS_MULTIPROC_DIR=folder) as server:
         assert await server.end() != 0
 
     assert re.fullmatch(
-        r"The service can't start\.\nPROMETHEUS_MULTIPROC_DIR is no folder; .+\n", server.output
+        r"The service can't start\.\nPROMETHEUS_MULTIPROC_DIR is no folder to write to; .+\n",
+        server.output,
     )

@@ -113,7 +113,7 @@ async def test_the_table_of_tasks(make_database: MakeDatabase) -> None:
         ("updated_at", timestamp, None, "NO", None),
         ("idempotency_key", "character varying", 255, "YES", None),
         ("idempotency_digest", "bytea", None, "YES", None),
-        ("idempotency_replays", "integer", None, "YES", None),
+        ("idempotency_replayed", "boolean", None, "YES", None),
     ]
 
 
@@ -315,7 +315,7 @@ async def test_the_sql_can_be_read_before_it_runs() -> None:
         ),
         (
             "postgresql://user:hunter2@127.0.0.1:9/todo",
-            "The database of DATABASE_URL can't be used: ",
+            "The schema is as it was: The database of DATABASE_URL can't be used: ",
         ),
     ],
 )

@@ -16,7 +16,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("task", sa.Column("idempotency_key", sa.String(255), nullable=True))
     op.add_column("task", sa.Column("idempotency_digest", sa.LargeBinary, nullable=True))
-    op.add_column("task", sa.Column("idempotency_replays", sa.Integer, nullable=True))
+    op.add_column("task", sa.Column("idempotency_replayed", sa.Boolean, nullable=True))
     has_key = sa.column("idempotency_key").is_not(None)
     op.create_index(
         "ix_task_user_id_idempotency_key",
@@ -30,6 +30,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_index("ix_task_user_id_idempotency_key", "task")
-    op.drop_column("task", "idempotency_replays")
+    op.drop_column("task", "idempotency_replayed")
     op.drop_column("task", "idempotency_digest")
     op.drop_column("task", "idempotency_key")

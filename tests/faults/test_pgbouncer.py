@@ -71,7 +71,7 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
             answers = await asyncio.gather(*(user.toggle(task["id"]) for _ in range(2 * POOL_SIZE)))
             assert {answer.status_code for answer in answers} == {503}
             assert all(int(answer.headers["Retry-After"]) > 0 for answer in answers)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(8):
                 while await watcher.fetchval(BUSY):  # noqa: ASYNC110 - there is no event
                     await asyncio.sleep(0.05)
 
