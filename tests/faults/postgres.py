@@ -47,7 +47,7 @@ class PrivatePostgres:
 
     async def start(self) -> None:
         async with asyncio.timeout(START_PATIENCE_SECONDS):
-            while not await self._accepts():
+            while not await self.accepts():
                 if self._process is None or self._process.returncode is not None:
                     self._process = await self._spawn()
                 await asyncio.sleep(0.05)
@@ -62,7 +62,7 @@ class PrivatePostgres:
                 user=self._package.system_user,
             )
 
-    async def _accepts(self) -> bool:
+    async def accepts(self) -> bool:
         try:
             async with self.admin():
                 return True
@@ -76,13 +76,21 @@ class PrivatePostgres:
         for process in (postmaster, *postmaster.children(recursive=True)):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
-        await self._process.wait()
+        await self.wait_until_stopped()
 
     async def stop(self) -> None:
         """Cuts its clients off and ends ("fast shutdown")."""
         if self._process is not None and self._process.returncode is None:
-            self._process.send_signal(signal.SIGINT)
-            await self._process.wait()
+            self.tell(signal.SIGINT)
+            await self.wait_until_stopped()
+
+    def tell(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def wait_until_stopped(self) -> None:
+        assert self._process is not None
+        await self._process.wait()
 
     @asynccontextmanager
     async def admin(self, database: str = "postgres") -> AsyncIterator[asyncpg.Connection]:
