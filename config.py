@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     ] = ["http://localhost:3000"]
     body_timeout: Seconds = 10
     request_timeout: Seconds = 30
+    send_timeout: Seconds = 30
     shutdown_timeout: Seconds = 35
     debug: bool = False
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"

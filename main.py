@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from config import ConfigurationError, Settings, load_settings
+from connections import end_unread
 from db import Database
 from development import development_secret, print_demo
 from errors import ERROR_HANDLERS
@@ -43,6 +44,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.enter_context(bounded_stop(settings.shutdown_timeout))
+        ending = asyncio.create_task(end_unread(settings.send_timeout))
+        stack.callback(ending.cancel)
         database = Database(settings)
         stack.push_async_callback(database.close)
         await database.wait_until_reachable()

@@ -1,4 +1,4 @@
-# [Task]: T021, T064, T065, T080, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T021, T064, T065, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Reads a JSON body strictly, and only for a user whose token is good."""
 
 import asyncio
@@ -17,7 +17,8 @@ from metrics import TIMEOUTS
 MAX_BODY_BYTES: Final = 64 * 1024
 
 STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
-LONG_NUMBER: Final = re.compile(rb"[0-9]{1000}")
+# Only from the first digit on, or each of a shorter number would be looked at as a first one.
+LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{1000}")
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -1,4 +1,4 @@
-# [Task]: T066, T067, T068, T069, T072, T089, T096 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T066, T067, T068, T069, T072, T089, T096, T099, T100 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
 
 import asyncio
@@ -20,6 +20,14 @@ logger = logging.getLogger(__name__)
 
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# White space around a header's value is no part of it (RFC 9110, section 5.5), but httptools leaves
+# it there.
+OWS: Final = b" \t"
+# No endpoint has a use for these, and FastAPI parses them before it has a token judged, in a time
+# that grows with the square of their size on some Pythons.
+UNUSED: Final = b"cookie"
+# Of a body that is handed to the server at once, which then waits until the client has taken it.
+PIECE_BYTES: Final = 64 * 1024
 
 
 def allowed_methods(scope: Scope) -> list[str]:
@@ -43,20 +51,29 @@ def is_task_path(scope: Scope) -> bool:
     return path.removeprefix(scope.get("root_path", "")).startswith("/api/")
 
 
+def routed_path(scope: Scope) -> str:
+    """The path as the router is to see it: a task path without its trailing slash."""
+    path: str = scope["path"]
+    if is_task_path(scope) and path.endswith("/"):
+        path = path[:-1]
+    # Starlette's patterns end in `$`, which stands before one line break at the end, too.
+    return path + "\n" if path.endswith("\n") else path
+
+
 def first_header(scope: Scope, name: bytes) -> str | None:
-    """The value of the first header of this lower-case name, without Starlette's dictionary of all
-    of them, which costs more than what is done with it here.
+    """The value of the first header of this lower-case name, without the white space around it and
+    without Starlette's dictionary of all headers, which costs more than what is done with it here.
     """
     for key, value in scope["headers"]:
         if key == name:
-            text: str = value.decode("latin-1")
+            text: str = value.strip(OWS).decode("latin-1")
             return text
     return None
 
 
 class Manners:
     """Serves HEAD as GET without the body, names all methods on OPTIONS and 405, takes a task path
-    with a trailing slash for the same path without, and upgrades to nothing.
+    with a trailing slash for the same path without, upgrades to nothing, and passes over cookies.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -67,13 +84,9 @@ class Manners:
             await self.app(scope, receive, send)
             return
 
-        path, method = scope["path"], scope["method"]
-        if is_task_path(scope) and path.endswith("/"):
-            path = path[:-1]
-        if path.endswith("\n"):
-            # Starlette's patterns end in `$`, which stands before one line break at the end, too.
-            path += "\n"
-        scope = {**scope, "path": path}
+        method = scope["method"]
+        headers = [(key, value.strip(OWS)) for key, value in scope["headers"] if key != UNUSED]
+        scope = {**scope, "path": routed_path(scope), "headers": headers}
         if method == "HEAD":
             scope["method"] = "GET"
         wants_upgrade = first_header(scope, b"upgrade") is not None
@@ -121,6 +134,7 @@ class Cors(CORSMiddleware):
 
 class CatchUnforeseen:
     """Answers 500 to what no handler knows, and 503 to what takes longer than `seconds` as a whole.
+    A large answer goes out in pieces, each with as much time for its client to take it.
 
     It stands inside of CORS: Starlette's own 500 is sent outside of it, so that a browser sees only
     a CORS error, and costs the client its connection.
@@ -140,7 +154,10 @@ class CatchUnforeseen:
         async def note_start(message: Message) -> None:
             nonlocal has_started
             has_started = True
-            await send(message)
+            if len(message.get("body", b"")) > PIECE_BYTES:
+                await self.send_in_pieces(message, send, limit)
+            else:
+                await send(message)
 
         limit = asyncio.timeout(self.seconds)
         try:
@@ -165,3 +182,12 @@ class CatchUnforeseen:
         else:
             return
         await response(scope, receive, send)
+
+    async def send_in_pieces(self, message: Message, send: Send, limit: asyncio.Timeout) -> None:
+        body = message["body"]
+        *starts, last = range(0, len(body), PIECE_BYTES)
+        for start in starts:
+            piece = body[start : start + PIECE_BYTES]
+            await send({**message, "body": piece, "more_body": True})
+            limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+        await send({**message, "body": body[last:]})

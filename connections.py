@@ -1,0 +1,138 @@
+# [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
+"""What a client can queue on a connection of uvicorn's, or leave unread there.
+
+uvicorn has no bound for either, and no place to set one: it has chosen the classes that speak HTTP
+before it imports the application. So their methods are replaced; other servers are left alone.
+"""
+
+import asyncio
+import logging
+import time
+from asyncio import AbstractEventLoop, Transport
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+with suppress(ImportError):  # on Windows
+    from fcntl import ioctl
+    from struct import unpack
+    from termios import TIOCOUTQ
+
+logger = logging.getLogger(__name__)
+
+# httptools parses all that it is given, and the shortest request has 18 bytes.
+PIECE_BYTES = 4 * 1024
+# Of the head of one request, which httptools collects. h11 has a bound of its own, 64 KiB.
+MAX_HEAD_BYTES = 4 * 1024 * 1024
+LOOKS_PER_TIMEOUT = 10
+
+transports: WeakKeyDictionary[Transport, AbstractEventLoop] = WeakKeyDictionary()
+
+
+def replaces(owner: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replaces the method of a function's name by the function, which gets the method as well."""
+
+    def replace(function: Callable[..., None]) -> Callable[..., None]:
+        method = getattr(owner, function.__name__)
+        setattr(owner, function.__name__, lambda *arguments: function(method, *arguments))
+        return function
+
+    return replace
+
+
+class PatientFlow(FlowControl):
+    """Reads on only when nobody's request waits for its turn. uvicorn's own reads on after each
+    answer, and collects whatever a client sends that reads none.
+    """
+
+    def __init__(self, protocol: HttpToolsProtocol) -> None:
+        super().__init__(protocol.transport)
+        self.protocol = protocol
+        # What was read after a request that waits, and how much of a head was parsed.
+        self.unparsed = b""
+        self.head_bytes = 0
+
+    def resume_reading(self) -> None:
+        if not self.protocol.pipeline:
+            super().resume_reading()
+
+
+@replaces(H11Protocol)
+@replaces(HttpToolsProtocol)
+def connection_made(method: Any, protocol: Any, transport: Transport) -> None:
+    method(protocol, transport)
+    transports[transport] = protocol.loop
+    if isinstance(protocol, HttpToolsProtocol):
+        protocol.flow = PatientFlow(protocol)
+
+
+@replaces(HttpToolsProtocol)
+def data_received(method: Any, protocol: Any, data: bytes) -> None:
+    """Parses piece by piece, until a request has to wait for the answer to the one before."""
+    flow: PatientFlow = protocol.flow
+    data, start = flow.unparsed + data, 0
+    while start < len(data) and not (protocol.pipeline or protocol.transport.is_closing()):
+        piece = data[start : start + PIECE_BYTES]
+        start += PIECE_BYTES
+        flow.head_bytes += len(piece)
+        method(protocol, piece)
+        if flow.head_bytes > MAX_HEAD_BYTES:
+            protocol.send_400_response("Invalid HTTP request received.")
+    flow.unparsed = data[start:]
+
+
+@replaces(HttpToolsProtocol)
+def on_headers_complete(method: Any, protocol: Any) -> None:
+    protocol.flow.head_bytes = 0
+    method(protocol)
+
+
+@replaces(HttpToolsProtocol)
+def on_body(method: Any, protocol: Any, body: bytes) -> None:
+    # What may still come behind it, trailers, is collected like a head.
+    protocol.flow.head_bytes = 0
+    method(protocol, body)
+
+
+@replaces(HttpToolsProtocol)
+def on_response_complete(method: Any, protocol: Any) -> None:
+    method(protocol)
+    if protocol.flow.unparsed and not protocol.pipeline:
+        protocol.data_received(b"")
+
+
+def untaken(transport: Transport) -> int:
+    """How many bytes of its answers the client has yet to take: uvicorn's, and the system's, which
+    may be millions, and is told of the client's progress first.
+    """
+    queued = 0
+    with suppress(NameError, OSError, ValueError):  # a system without it, a closed socket
+        (queued,) = unpack("i", ioctl(transport.get_extra_info("socket"), TIOCOUTQ, b"\0" * 4))
+    return transport.get_write_buffer_size() + queued
+
+
+async def end_unread(seconds: float) -> None:
+    """Ends each connection whose client has taken nothing for so long of what there is for it.
+
+    Closing would not do: a connection closes when all that is buffered for it is sent.
+    """
+    loop = asyncio.get_running_loop()
+    # How much was left when the client last took something, and when that was seen.
+    seen: WeakKeyDictionary[Transport, tuple[int, float]] = WeakKeyDictionary()
+    while True:
+        await asyncio.sleep(seconds / LOOKS_PER_TIMEOUT)
+        now = time.monotonic()
+        for transport in [one for one, its_loop in transports.items() if its_loop is loop]:
+            left = untaken(transport)
+            before, since = seen.get(transport, (0, now))
+            if not 0 < before <= left:
+                seen[transport] = (left, now)
+            elif now - since >= seconds:
+                logger.warning("A client took nothing of its answer for SEND_TIMEOUT: it is let go")
+                transport.abort()
+                del transports[transport]

@@ -1,0 +1,213 @@
+# [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
+"""What a client can make the service keep: what it sends at once, and what it does not read."""
+
+import asyncio
+import json
+import select
+import socket
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import httpx
+import psutil
+import pytest
+
+from connections import MAX_HEAD_BYTES
+from main import create_app
+from tests.corpus import AUTHORIZED, JSON, TASKS
+from tests.leaks import SECRET
+from tests.server import connect, head, serving, uvicorn_process
+from tests.service import make_settings
+
+MEBIBYTE: Final = 1024 * 1024
+HEALTH: Final = head("GET", "/health")
+HEALTHY: Final = b'{"status":"healthy"}'
+
+
+@pytest.fixture(params=["httptools", "h11"])
+def parser(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+async def server(parser: str, tmp_path: Path) -> AsyncIterator[tuple[psutil.Process, int]]:
+    """The process of the service and its port."""
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/todo.db", "BETTER_AUTH_SECRET": SECRET}
+    async with uvicorn_process(tmp_path, "--http", parser, **settings) as running:
+        port = httpx.URL(await running.url()).port
+        assert port is not None
+        yield psutil.Process(running.process.pid), port
+
+
+def send_what_is_taken(connection: socket.socket, content: bytes, most: int) -> int:
+    """Sends the same again and again until the other side takes no more, or has taken so much."""
+    sent = 0
+    while sent < most and select.select([], [connection], [], 2)[1]:
+        start = sent % len(content)
+        sent += connection.send(content[start : start + 65536])
+    return sent
+
+
+@pytest.mark.requirement("T098")
+async def test_what_is_pipelined_and_not_read_does_not_pile_up(
+    server: tuple[psutil.Process, int],
+) -> None:
+    process, port = server
+    before = process.memory_info().rss
+    batch = HEALTH * 10_000
+
+    with connect(port) as connection:
+        connection.setblocking(False)  # noqa: FBT003 - the name of the flag is the method's
+        sent = await asyncio.to_thread(send_what_is_taken, connection, batch, 60 * MEBIBYTE)
+        # What the two sockets hold, and answers of many times the size of their requests.
+        assert sent < 30 * MEBIBYTE
+        assert process.memory_info().rss - before < 40 * MEBIBYTE
+
+        # It goes on where the client reads.
+        connection.setblocking(True)  # noqa: FBT003 - likewise
+        received = 0
+        while received < 3 * MEBIBYTE:
+            received += len(await asyncio.to_thread(connection.recv, MEBIBYTE))
+    assert process.memory_info().rss - before < 40 * MEBIBYTE
+
+
+@pytest.mark.requirement("T098")
+@pytest.mark.parametrize("size", [1, 7, 4096, 5000, 100_000])
+def test_pipelined_requests_are_answered_in_order(parser: str, tmp_path: Path, size: int) -> None:
+    settings = make_settings(database_url=f"sqlite:///{tmp_path}/todo.db")
+    requests = []
+    for number in range(300 if size > 1 else 30):
+        body = b'{"title":"%d"}' % number
+        length = f"Content-Length: {len(body)}"
+        requests.append(head("POST", TASKS, AUTHORIZED, JSON, length) + body)
+    sent = b"".join(requests) + head("GET", "/health", "Connection: close") + b"GET /beyond"
+
+    with serving(create_app(settings), parser) as port, connect(port) as connection:
+        for start in range(0, len(sent), size):
+            connection.sendall(sent[start : start + size])
+        received = b"".join(iter(lambda: connection.recv(65536), b""))
+
+    answers = received.split(b"HTTP/1.1 ")[1:]
+    titles = [answer.partition(b'"title":"')[2].partition(b'"')[0] for answer in answers]
+    assert titles == [b"%d" % number for number in range(len(requests))] + [b""]
+    assert answers[-1].endswith(HEALTHY)
+
+
+ENDLESS: Final = {
+    "a header": (b"GET /health HTTP/1.1\r\nX: ", b"a" * 65536),
+    "headers": (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"X: aaaaaaaa\r\n" * 5000),
+    "trailers": (
+        b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n",
+        b"X: aaaaaaaa\r\n" * 5000,
+    ),
+}
+
+
+@pytest.mark.requirement("T098")
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_head_without_end_is_refused(parser: str, tmp_path: Path, name: str) -> None:
+    settings = make_settings(database_url=f"sqlite:///{tmp_path}/todo.db")
+    begin, more = ENDLESS[name]
+
+    with serving(create_app(settings), parser) as port, connect(port) as connection:
+        connection.sendall(begin)
+        sent, most = 0, 30 * MAX_HEAD_BYTES
+        with suppress(ConnectionError):
+            while sent < most:
+                connection.sendall(more)
+                sent += len(more)
+        assert sent < most
+
+
+LIST: Final = head("GET", "/api/mallory/tasks?limit=1000", AUTHORIZED, "Connection: close")
+# At least, of that list.
+LENGTH: Final = 4_000_000
+
+
+@contextmanager
+def serving_a_long_list(folder: Path, parser: str, **limits: float) -> Iterator[int]:
+    """The service, whose clients have to take something of their answers twice a second."""
+    url = f"sqlite:///{folder}/todo.db"
+    settings = make_settings(database_url=url, send_timeout=0.5, **limits)
+    with serving(create_app(settings), parser) as port:
+        with sqlite3.connect(folder / "todo.db") as database:
+            text = "\N{GRINNING FACE}" * 1000
+            row = ("mallory", "a" * 200, text, False, *["2026-01-01 00:00:00"] * 2)
+            database.executemany(
+                "INSERT INTO task (user_id, title, description, completed, created_at, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                [row] * 1000,
+            )
+        yield port
+
+
+def connect_with_a_small_window(port: int) -> socket.socket:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    connection.settimeout(60)
+    connection.connect(("127.0.0.1", port))
+    return connection
+
+
+def receive_all(connection: socket.socket) -> int:
+    """How much comes until the connection ends, in whichever way."""
+    received = 0
+    with suppress(ConnectionError):
+        while chunk := connection.recv(65536):
+            received += len(chunk)
+    return received
+
+
+def servers_connections(port: int) -> int:
+    return sum(
+        one.laddr.port == port and bool(one.raddr)
+        for one in psutil.Process().net_connections("tcp")
+    )
+
+
+@pytest.mark.requirement("T099")
+def test_a_client_that_takes_nothing_loses_its_connection(
+    parser: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving_a_long_list(tmp_path, parser) as port, ExitStack() as stack:
+        clients = [stack.enter_context(connect_with_a_small_window(port)) for _ in range(5)]
+        for client in clients:
+            client.sendall(LIST)
+
+        while caplog.text.count("SEND_TIMEOUT") < len(clients):
+            time.sleep(0.05)
+        while servers_connections(port):
+            time.sleep(0.05)
+        assert [receive_all(client) < LENGTH for client in clients] == [True] * len(clients)
+
+
+@pytest.mark.requirement("T099")
+def test_a_client_that_takes_its_time_gets_all(parser: str, tmp_path: Path) -> None:
+    received = 0
+    with (
+        serving_a_long_list(tmp_path, parser, request_timeout=1) as port,
+        connect_with_a_small_window(port) as client,
+    ):
+        client.sendall(LIST)
+        # For longer than both limits together.
+        while chunk := client.recv(LENGTH // 20):
+            received += len(chunk)
+            time.sleep(0.01)
+
+    assert received > LENGTH
+
+
+@pytest.mark.requirement("T099")
+def test_answers_are_not_mixed_up_by_their_pieces(parser: str, tmp_path: Path) -> None:
+    keeping = LIST.replace(b"Connection: close\r\n", b"")
+    with serving_a_long_list(tmp_path, parser) as port, connect(port) as client:
+        client.sendall(keeping + LIST)
+        received = b"".join(iter(lambda: client.recv(1 << 20), b""))
+
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in received.split(b"HTTP/1.1 ")[1:]]
+    assert [len(json.loads(body)) for body in bodies] == [1000, 1000]
