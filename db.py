@@ -1,9 +1,8 @@
-# [Task]: T047, T048, T050, T051, T052, T088, T089 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T047, T048, T050, T051, T088, T089 [From]: specs/database/schema.md, specs/reliability.md
 """The database: its engine, its pool, and its two ways to run statements."""
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
@@ -20,10 +19,9 @@ from sqlalchemy import (
     PoolProxiedConnection,
     QueuePool,
     event,
-    func,
     select,
 )
-from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
@@ -32,16 +30,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from config import Settings
 from database_url import DatabaseTarget
 from errors import ServiceUnavailable
-from faults import (
-    SPOILED,
-    Fault,
-    StartupError,
-    explain,
-    fault_of,
-    is_hopeless,
-    translate_faults,
-    unavailable,
-)
+from faults import SPOILED, Fault, fault_of, translate_faults, unavailable
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 from pool import BoundedConnection, PooledConnection, PoolHealth
 
@@ -62,8 +51,6 @@ SERVER_SHARE: Final = 0.95
 RETRY_PAUSE_SECONDS: Final = 0.2
 
 START_PATIENCE_SECONDS: Final = 30.0
-FIRST_RETRY_SECONDS: Final = 0.5
-LONGEST_RETRY_SECONDS: Final = 5.0
 
 
 def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> AsyncEngine:
@@ -284,43 +271,6 @@ class Database:
         else:
             # The pool has enough, so that this one's server is told goodbye.
             self._health.discard(connection)
-
-    async def wait_until_reachable(self) -> None:
-        """Waits for a database that is still waking, with a log line a try.
-
-        Raises `StartupError` after `START_PATIENCE_SECONDS`, or at once where waiting is vain, and
-        for a database whose encoding can't hold every text.
-        """
-        deadline = time.monotonic() + START_PATIENCE_SECONDS
-        pause = FIRST_RETRY_SECONDS
-        while True:
-            try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    await self._check_encoding()
-                    return
-            except (ServiceUnavailable, TimeoutError, DBAPIError) as error:
-                cause = (isinstance(error, ServiceUnavailable) and error.__cause__) or error
-                reason = explain(cause, fault_of(cause))
-                if is_hopeless(cause) or time.monotonic() + pause >= deadline:
-                    raise StartupError(
-                        f"The service can't start: the database of DATABASE_URL {reason}"
-                    ) from None
-            logger.warning("The database %s Trying again in %.1f s.", reason, pause)
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_RETRY_SECONDS)
-
-    async def _check_encoding(self) -> None:
-        if self._is_sqlite:
-            await self.execute(PING, {})
-            return
-        statement = select(func.current_setting("server_encoding").label("encoding"))
-        (row,) = await self.execute(statement, {})
-        if row["encoding"] != "UTF8":
-            raise StartupError(
-                "The service can't start: the database of DATABASE_URL is encoded in"
-                f" {row['encoding']}. It has to be UTF8:"
-                " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0."
-            )
 
 
 async def fetch_all(request: Request, statement: Executable, **parameters: Any) -> list[Row]:

@@ -4,7 +4,7 @@
 import sqlite3
 import ssl
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -32,6 +32,7 @@ class Fault(StrEnum):
     DEADLOCK = "deadlock"
     SERIALIZATION = "serialization"
     OUTDATED = "outdated"
+    IDS_TAKEN = "ids_taken"
     OUT_OF_RESOURCES = "out_of_resources"
     SYSTEM_ERROR = "system_error"
 
@@ -94,7 +95,7 @@ SPOILED: Final = frozenset(
 )
 # After these nothing was done: the server has said so.
 TAKEN_BACK: Final = frozenset(
-    {Fault.READ_ONLY, Fault.DEADLOCK, Fault.SERIALIZATION, Fault.OUTDATED}
+    {Fault.READ_ONLY, Fault.DEADLOCK, Fault.SERIALIZATION, Fault.OUTDATED, Fault.IDS_TAKEN}
 )
 # These come at once and may be gone the next moment; the others have used up their time.
 QUICK: Final = frozenset(
@@ -114,19 +115,40 @@ LIMITS: Final = {
     Fault.STATEMENT_TIMEOUT: "statement",
 }
 
-# No such folder, no database file: no waiting mends these.
-SQLITE_HOPELESS: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB})
-
-# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
-NAME_MISMATCH: Final = frozenset({62, 64})
-# How asyncpg says that a server refused TLS, or ended the connection when asked for it…
-NO_TLS_SIGNS: Final = ("rejected SSL upgrade", "SSL exchange", "unexpected connection_lost")
-# …and how Postgres and Neon say that they serve nobody without.
-TLS_NEEDED_SIGNS: Final = ("no encryption", "connection is insecure")
+# How asyncpg says that a server refused TLS…
+NO_TLS: Final = "rejected SSL upgrade"
+# …or ended the connection when asked for it.
+NO_TLS_SIGNS: Final = (NO_TLS, "SSL exchange", "unexpected connection_lost")
 # How PgBouncer says that it had no connection to give in time, by the SQLSTATE of a protocol error.
 POOLER_EXHAUSTED: Final = "query_wait_timeout"
 # How a transaction pooler says that it wasn't taken for one.
-POOLER_SIGNS: Final = ("unsupported startup parameter", "prepared statement")
+POOLER_REFUSAL: Final = "unsupported startup parameter"
+
+# OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+NAME_MISMATCH: Final = frozenset({62, 64})
+CERTIFICATE_CURE: Final = (
+    "sslmode=no-verify accepts any certificate; sslrootcert=FILE names the CA."
+)
+NAME_CURE: Final = "sslmode=verify-ca leaves the host name unchecked."
+TLS_CURE: Final = "sslmode=require connects with TLS."
+POOLER_CURE: Final = "pgbouncer=true says that a transaction pooler stands in between."
+# What changes it, by what the error says…
+CURES_BY_SIGN: Final = {
+    "no encryption": TLS_CURE,  # Postgres, which serves nobody without…
+    "connection is insecure": TLS_CURE,  # …and Neon
+    POOLER_REFUSAL: POOLER_CURE,
+    "prepared statement": POOLER_CURE,
+}
+# …by its SQLSTATE, or by its fault.
+CURES: Final = {
+    "3D000": "Correct its name at the end of DATABASE_URL, or make it:"
+    " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
+    "42501": "Type GRANT CONNECT ON DATABASE … TO …;",
+    Fault.TLS: "sslmode=disable connects without TLS.",
+    Fault.LOGIN: "Correct the user or the password in DATABASE_URL.",
+    Fault.IDS_TAKEN: "The sequence of its ids is behind the rows, as after a copy. Type"
+    " SELECT setval(pg_get_serial_sequence('task', 'id'), (SELECT max(id) FROM task));",
+}
 
 
 class StartupError(Exception):
@@ -149,10 +171,18 @@ class translate_faults:  # noqa: N801 - a context manager; as a generator it wou
 
 
 def driver_error(error: BaseException) -> BaseException:
-    """What the driver has raised, without what SQLAlchemy has put around it."""
-    while isinstance(cause := getattr(error, "orig", None), BaseException):
+    """What the driver has raised, without what SQLAlchemy and we have put around it."""
+    while isinstance(cause := getattr(error, "orig", None) or own_cause(error), BaseException):
         error = cause
     return error
+
+
+def own_cause(error: BaseException) -> BaseException | None:
+    return error.__cause__ if isinstance(error, ServiceUnavailable | StartupError) else None
+
+
+def sqlstate_of(error: BaseException) -> str:
+    return getattr(error, "sqlstate", None) or ""
 
 
 def sqlite_code(error: BaseException) -> int:
@@ -170,7 +200,9 @@ def fault_of(error: BaseException) -> Fault | None:
     for kind, fault in EXCEPTIONS:
         if isinstance(cause, kind):
             return fault
-    sqlstate: Any = getattr(cause, "sqlstate", None) or ""
+    sqlstate = sqlstate_of(cause)
+    if sqlstate == "23505" and getattr(cause, "table_name", None) == "task":
+        return Fault.IDS_TAKEN
     is_cut_off = isinstance(error, DBAPIError) and error.connection_invalidated
     return (
         SQLSTATES.get(sqlstate)
@@ -178,11 +210,6 @@ def fault_of(error: BaseException) -> Fault | None:
         or SQLITE_CODES.get(sqlite_code(cause))
         or (Fault.CONNECTION_LOST if is_cut_off else None)
     )
-
-
-def is_hopeless(error: BaseException) -> bool:
-    """Whether waiting for the database is vain."""
-    return fault_of(error) is Fault.LOGIN or sqlite_code(driver_error(error)) in SQLITE_HOPELESS
 
 
 def unavailable(error: Exception, fault: Fault, *, is_undone: bool = False) -> ServiceUnavailable:
@@ -200,22 +227,20 @@ def unavailable(error: Exception, fault: Fault, *, is_undone: bool = False) -> S
 
 
 def explain(error: BaseException, fault: Fault | None) -> str:
-    """Why the database can't serve, for the log, with the parameter of its URL that would change
-    it.
+    """Why the database can't serve, for the log, with what would change it: a parameter of its URL,
+    or a statement.
     """
     cause = driver_error(error)
     names = ", ".join(filter(None, (type(cause).__name__, fault)))
     # The first line; further ones are the server's details, and may hold values.
     message = str(cause).partition("\n")[0] or "no answer in time"
-    reason = f"can't be used: {message} ({names})."
+    return f"can't be used: {message} ({names}). {cure_of(cause, fault)}".rstrip()
+
+
+def cure_of(cause: BaseException, fault: Fault | None) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        if cause.verify_code in NAME_MISMATCH:
-            return f"{reason} sslmode=verify-ca leaves the host name unchecked."
-        return f"{reason} sslmode=no-verify accepts any certificate; sslrootcert=FILE names the CA."
-    if fault is Fault.TLS:
-        return f"{reason} sslmode=disable connects without TLS."
-    if any(sign in str(cause) for sign in TLS_NEEDED_SIGNS):
-        return f"{reason} sslmode=require connects with TLS."
-    if any(sign in str(cause) for sign in POOLER_SIGNS):
-        return f"{reason} pgbouncer=true says that a transaction pooler stands in between."
-    return reason
+        return NAME_CURE if cause.verify_code in NAME_MISMATCH else CERTIFICATE_CURE
+    for sign, cure in CURES_BY_SIGN.items():
+        if sign in str(cause):
+            return cure
+    return CURES.get(sqlstate_of(cause)) or CURES.get(fault or "") or ""

@@ -1,4 +1,4 @@
-# [Task]: T052, T069, T078, T092, T096, T097 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T052, T069, T078, T092, T096, T097, T110, T113, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Wires the service: `uvicorn main:app`."""
 
 import asyncio
@@ -21,12 +21,12 @@ from logs import configure_logging
 from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
 from middleware.metrics import MeasureRequests, keep_noting
 from middleware.request_context import RequestContext
-from middleware.startup import PlainStartupErrors
+from middleware.startup import NotStarted, PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
-from migrations import upgrade_schema
 from openapi import DocumentedAPI
 from routes import health, metrics, tasks
-from stop import bounded_stop
+from start import prepare_database
+from stop import bounded_stop, ending_at_once
 from tokens import TokenVerifier
 
 EXPOSED_HEADERS = (
@@ -48,9 +48,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(ending.cancel)
         database = Database(settings)
         stack.push_async_callback(database.close)
-        await database.wait_until_reachable()
-        if settings.db_migrate_on_start:
-            await upgrade_schema(settings)
+        with ending_at_once():
+            await prepare_database(database, settings)
 
         keys = None
         if settings.published_keys_url is not None:
@@ -117,6 +116,7 @@ def create_app(settings: Settings) -> FastAPI:
         ],
     )
     app.state.settings = settings
+    app.state.database = app.state.token_verifier = NotStarted()
     # As they are, and first: an included router is looked through twice for each request.
     app.router.routes[:0] = [*tasks.router.routes, *health.router.routes]
     if is_measured:
@@ -124,17 +124,14 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def __getattr__(name: str) -> FastAPI:
-    """Makes `app` when a server asks for it: importing this module alone reads no settings."""
-    if name != "app":
-        raise AttributeError(name)
+def load_app() -> FastAPI:
+    """The service as the environment and `.env` have it; a refusal ends the process."""
     try:
         settings = load_settings()
         application = create_app(settings)
     except ConfigurationError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level, sql=settings.debug)
-    globals()["app"] = application
     settle_garbage_collector()
     return application
 
@@ -146,3 +143,7 @@ def settle_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 20)
+
+
+# Some servers look for it among the module's names, so that it can't be made when it is asked for.
+app = load_app()

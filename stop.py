@@ -1,5 +1,5 @@
-# [Task]: T092 [From]: specs/reliability.md
-"""A stop that takes its time, but not for ever."""
+# [Task]: T092, T113 [From]: specs/reliability.md
+"""A stop that takes its time, but not for ever, and none at all during a start."""
 
 import asyncio
 import logging
@@ -41,3 +41,26 @@ def bounded_stop(seconds: float) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, stop_server)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Within it, SIGTERM and SIGINT end the process at once, and by that signal. A server only
+    takes note of them until the start is over, which may never be.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
+    for number in handlers:
+        signal.signal(number, signal.SIG_DFL)
+    # uvicorn takes note of one while it imports the application, too.
+    server = getattr(handlers.get(signal.SIGINT), "__self__", None)
+    if getattr(server, "should_exit", False):
+        signal.raise_signal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

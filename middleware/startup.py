@@ -1,8 +1,11 @@
-# [Task]: T052, T078 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
-"""A start that fails says why in plain words."""
+# [Task]: T052, T078, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
+"""A start that fails, or never was, says why in plain words."""
+
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from errors import ServiceUnavailable
 from faults import StartupError
 
 
@@ -35,3 +38,17 @@ class PlainStartupErrors:
             if report:
                 await send(report)
             raise
+
+
+class NotStarted:
+    """Is in the place of what the lifespan makes, for a server that runs none: whatever is asked of
+    it is a 503.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        raise ServiceUnavailable(
+            "The service wasn't started: its server runs no lifespan. Let it (uvicorn: --lifespan"
+            " on), or, where the service is mounted in another application, enter"
+            " main.app.router.lifespan_context(main.app) in the lifespan of that one.",
+            detail="The service has not started",
+        )

@@ -2,7 +2,6 @@
 """Fixtures. The service runs once a run and backend; each test brings users of its own."""
 
 import logging
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Executable, event
 
-from config import Settings
 from db import Database, Row
 from logs import quiet_libraries
 from main import create_app
@@ -27,14 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--fault-seconds", type=float, default=20, help="how long things break in tests/faults"
     )
     parser.addoption("--fault-seed", type=int, default=0, help="which break, and in what order")
-
-
-def pytest_configure() -> None:
-    """No setting of the machine, and no proxy, reaches a test."""
-    names = [*Settings.model_fields, "cors_origins", "http_proxy", "https_proxy", "all_proxy"]
-    for name in names:
-        os.environ.pop(name.upper(), None)
-        os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,32 +1,23 @@
-# [Task]: T047, T048, T049, T050, T051, T052, T053 [From]: specs/database/schema.md
+# [Task]: T047, T048, T049, T050, T051, T053 [From]: specs/database/schema.md
 """Sessions, single statements, the pool, and a database that fails."""
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from ipaddress import IPv4Address
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi import FastAPI, Request
-from sqlalchemy import column, event, func, make_url, table, text
+from sqlalchemy import column, event, func, table, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
 import statements
 from db import PING, Database, SessionDep, fetch_all
 from errors import ServiceUnavailable
-from faults import StartupError
 from migrations import upgrade_schema
 from models import Task
 from tests.databases import MakeDatabase
@@ -502,22 +493,6 @@ async def test_silent_connections_do_not_hold_up_the_end(
     assert "Traceback" not in caplog.text
 
 
-@pytest.mark.requirement("T052")
-async def test_a_database_that_cannot_hold_every_text_is_refused(postgres: str) -> None:
-    name = f"todo_test_latin1_{uuid4().hex}"
-    admin = await asyncpg.connect(postgres)
-    await admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-    url = make_url(postgres).set(database=name).render_as_string(hide_password=False)
-    database = Database(make_settings(database_url=url))
-
-    with pytest.raises(StartupError, match="encoded in LATIN1"):
-        await database.wait_until_reachable()
-
-    await database.close()
-    await admin.execute(f"DROP DATABASE {name}")
-    await admin.close()
-
-
 @pytest.mark.requirement("T051", "T053")
 async def test_a_locked_row_costs_its_limit_and_the_query_ends_in_the_server(
     make_database: MakeDatabase,
@@ -565,157 +540,6 @@ async def test_a_fault_of_the_program_is_no_fault_of_the_database(service: Servi
     if service.backend == "postgresql":
         with pytest.raises(asyncpg.DataError):
             await database.execute(statements.GET_TASK, {"owner": 5, "task_id": 1})
-
-
-@pytest.mark.requirement("T052")
-async def test_a_start_waits_for_a_database_that_wakes(
-    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with proxy_to(await make_database("postgresql")) as proxy:
-        proxy.passes.clear()
-        settings = make_settings(database_url=proxy.url, db_connect_timeout=0.5)
-        database = Database(settings)
-        waiting = asyncio.create_task(database.wait_until_reachable())
-        await asyncio.sleep(1)
-        assert not waiting.done()
-        proxy.passes.set()
-        await waiting
-        await database.close()
-
-    tries = [r.message for r in caplog.records if "Trying again" in r.message]
-    assert tries
-
-
-@pytest.mark.requirement("T052")
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("postgresql://user:hunter2@127.0.0.1:9/todo", "ConnectionRefusedError"),
-        ("postgresql://user:hunter2@no-such-host.invalid/todo", "gaierror"),
-    ],
-)
-async def test_a_start_gives_up_with_a_plain_reason(
-    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
-) -> None:
-    monkeypatch.setattr("db.FIRST_RETRY_SECONDS", 60)  # which is more patience than there is
-    database = Database(make_settings(database_url=url))
-
-    with pytest.raises(StartupError, match=reason) as error:
-        await database.wait_until_reachable()
-
-    assert "DATABASE_URL" in str(error.value)
-    assert "hunter2" not in str(error.value)
-
-
-@pytest.mark.requirement("T052")
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("{postgres}", "does not exist"),
-        ("sqlite:////no/such/folder/todo.db", "unable to open database file"),
-        ("sqlite:///{file}", "file is not a database"),
-    ],
-)
-async def test_a_start_does_not_wait_where_that_is_vain(
-    make_database: MakeDatabase,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    url: str,
-    reason: str,
-) -> None:
-    postgres = (await make_database("postgresql")).replace("todo_test", "no_such")
-    (tmp_path / "no.db").write_text("no database" * 100)
-    url = url.format(postgres=postgres, file=tmp_path / "no.db")
-
-    with pytest.raises(StartupError, match=reason):
-        await Database(make_settings(database_url=url)).wait_until_reachable()
-
-    assert "Trying again" not in caplog.text
-
-
-def fatal(sqlstate: str, message: str) -> bytes:
-    """PostgreSQL's ErrorResponse (section 54.7)."""
-    fields = f"SFATAL\0C{sqlstate}\0M{message}\0\0".encode()
-    return b"E" + (len(fields) + 4).to_bytes(4) + fields
-
-
-NEEDS_TLS = fatal("28000", "no pg_hba.conf entry for host, no encryption")
-GOT_THROUGH = fatal("3D000", "it got through")
-
-
-@pytest.fixture
-async def tls_context(tmp_path: Path) -> ssl.SSLContext:
-    """A server's, with a certificate that no CA has signed."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name)
-    builder = builder.public_key(key.public_key()).serial_number(1)
-    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1))
-    address = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
-    certificate = builder.add_extension(address, critical=False).sign(key, hashes.SHA256())
-    pem = serialization.Encoding.PEM
-    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (tmp_path / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    return context
-
-
-@pytest.mark.requirement("T045", "T052")
-@pytest.mark.parametrize(
-    ("query", "answer", "hint"),
-    [
-        ("sslmode=require&sslrootcert={cert}&host=localhost", b"S", "sslmode=verify-ca"),
-        ("sslmode=verify-ca&sslrootcert={cert}&host=localhost", b"S", "it got through"),
-        ("sslmode=require", b"N", "sslmode=disable"),
-        ("sslmode=require", b"S not TLS", "sslmode=disable"),
-        ("sslmode=require", b"S", "sslmode=no-verify"),
-        ("sslmode=verify-ca", b"S", "sslmode=no-verify"),
-        ("sslmode=verify-full", b"S", "sslrootcert"),
-        ("sslmode=require", b"", "sslmode=disable"),
-        ("sslmode=no-verify", b"S", "it got through"),
-        ("sslmode=require&sslrootcert={cert}", b"S", "it got through"),
-        ("sslmode=disable", NEEDS_TLS, "sslmode=require"),
-    ],
-)
-async def test_a_tls_failure_names_the_sslmode_that_changes_it(
-    monkeypatch: pytest.MonkeyPatch,
-    tls_context: ssl.SSLContext,
-    tmp_path: Path,
-    query: str,
-    answer: bytes,
-    hint: str,
-) -> None:
-    received = b""
-
-    async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal received
-        with contextlib.suppress(OSError):
-            await reader.read(1000)
-            writer.write(answer)
-            await writer.drain()
-            if answer == b"S":
-                await writer.start_tls(tls_context)
-                received = await reader.read(1000)
-                writer.write(GOT_THROUGH)
-                await writer.drain()
-        writer.close()
-
-    monkeypatch.setattr("db.FIRST_RETRY_SECONDS", 60)  # which is more patience than there is
-    server = await asyncio.start_server(pretend, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    query = query.format(cert=tmp_path / "cert.pem")
-    url = f"postgresql://u:hunter2@127.0.0.1:{port}/todo?{query}"
-
-    with pytest.raises(StartupError, match=hint):
-        await Database(make_settings(database_url=url)).wait_until_reachable()
-
-    # What is not verified is told nothing.
-    assert bool(received) is (hint == "it got through")
-    server.close()
 
 
 @pytest.mark.requirement("T047")

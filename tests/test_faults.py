@@ -335,6 +335,26 @@ async def test_only_what_was_surely_not_done_is_repeated(
         assert after[task_id]["completed"] is (name == "toggle")
 
 
+@pytest.mark.requirement("T053", "T087", "T088")
+async def test_ids_that_are_taken_are_503_with_the_statement_that_mends_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a copy of the rows without the sequence."""
+    await world.admin.execute("""
+        INSERT INTO task (id, user_id, title, completed, created_at, updated_at)
+          OVERRIDING SYSTEM VALUE
+          SELECT n, 'u1', 'A copy', false, now(), now() FROM generate_series(2, 9) n
+    """)
+
+    answer = await world.user.post({"title": "New"})
+
+    assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+    assert fault_counts(caplog) == {Fault.IDS_TAKEN: 2}  # it was tried once more
+    cure = re.findall("SELECT setval.*;", caplog.text)[-1]
+    await world.admin.execute(cure)
+    assert (await world.user.new_task("New"))["id"] == 10
+
+
 @pytest.mark.requirement("T087", "T088")
 async def test_a_deadlock_is_taken_back_and_the_write_done_again(
     world: World, caplog: pytest.LogCaptureFixture

@@ -1,4 +1,4 @@
-# [Task]: T030, T052 [From]: specs/features/authentication.md, specs/database/schema.md
+# [Task]: T030, T052, T114, T115 [From]: specs/features/authentication.md, specs/database/schema.md, specs/reliability.md
 """The service as a newcomer runs it: `uvicorn main:app`, in a process of its own."""
 
 import asyncio
@@ -11,11 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from fastapi import FastAPI
 
 import main
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.server import uvicorn_process
+from tests.service import User
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - [\w.]+ - [A-Z]+ - .+")
 
@@ -174,11 +176,25 @@ async def test_head_keeps_a_connection_in_order(tmp_path: Path, http: str) -> No
     assert all("content-length: 20" in head for head in heads)
 
 
-@pytest.mark.requirement("T078")
-def test_importing_the_module_reads_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATABASE_URL", "nonsense")
+@pytest.mark.requirement("T115")
+def test_every_server_finds_the_application() -> None:
+    """`fastapi run`, `fastapi dev` and hypercorn look into the module's namespace."""
+    assert isinstance(vars(main)["app"], FastAPI)
 
-    with pytest.raises(AttributeError, match="application"):
-        _ = main.application
-    with pytest.raises(SystemExit, match="DATABASE_URL is not a database URL"):
-        _ = main.app
+
+@pytest.mark.requirement("T114")
+async def test_a_server_without_a_lifespan_is_told_so(tmp_path: Path) -> None:
+    async with (
+        uvicorn_process(tmp_path, "--lifespan", "off", BETTER_AUTH_SECRET=SECRET) as server,
+        httpx.AsyncClient(base_url=await server.url()) as client,
+    ):
+        user = User(client)
+        answers = [await user.get(), await user.post({"title": "x"}), await client.get("/ready")]
+        health = await client.get("/health")
+
+    assert {answer.status_code for answer in answers} == {503}
+    assert {answer.text for answer in answers} == {'{"detail":"The service has not started"}'}
+    assert all(answer.headers["Retry-After"] for answer in answers)
+    assert health.status_code == 200
+    assert "its server runs no lifespan" in server.output
+    assert "Traceback" not in server.output

@@ -292,8 +292,14 @@ async def test_a_lock_that_is_never_freed_ends_the_start(
 async def test_the_start_can_leave_the_schema_alone(database_url: str) -> None:
     settings = make_settings(database_url=database_url, db_migrate_on_start=False)
 
-    async with running(settings) as service, service.app.state.database.engine.connect() as c:
-        assert await c.run_sync(lambda c: inspect(c).get_table_names()) == []
+    with pytest.raises(StartupError, match="uv run alembic upgrade head"):
+        async with running(settings):
+            pass
+
+    database = Database(settings)
+    async with database.engine.connect() as connection:
+        assert await connection.run_sync(lambda c: inspect(c).get_table_names()) == []
+    await database.close()
 
 
 @pytest.mark.requirement("T041")

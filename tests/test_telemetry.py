@@ -109,7 +109,7 @@ def test_without_its_packages_there_is_no_start(
     monkeypatch.setattr("middleware.telemetry.version", find_none)
 
     with pytest.raises(SystemExit) as end:
-        _ = main.app
+        main.load_app()
 
     first, second = str(end.value).splitlines()
     assert first == "The service can't start."

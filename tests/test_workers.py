@@ -1,17 +1,27 @@
-# [Task]: T085 [From]: specs/performance.md
+# [Task]: T085, T110, T113 [From]: specs/performance.md, specs/reliability.md
 """Two workers on one database, as `uvicorn --workers 2` runs them."""
 
 import asyncio
+import signal
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
+import asyncpg
 import httpx
 import psutil
 import pytest
+import uvicorn
+from sqlalchemy import make_url
 
+from migrations import ADVISORY_LOCK
+from stop import ending_at_once
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
-from tests.server import uvicorn_process
+from tests.proxy import Proxy, proxy_to
+from tests.server import ROOT, uvicorn_process
 from tests.service import User
 
 BOTH_STARTED = (
@@ -74,3 +84,170 @@ def clients_of(worker: psutil.Process, port: int | None) -> set[int]:
     """The ports of the clients whose connections it has."""
     found = worker.net_connections("tcp")
     return {one.raddr.port for one in found if one.laddr.port == port and one.raddr}
+
+
+class Deployed:
+    """Two workers on a database of their own, by way of a proxy."""
+
+    def __init__(self, proxy: Proxy, admin: asyncpg.Connection, role: str) -> None:
+        self.proxy = proxy
+        self.admin = admin
+        self.role = role
+
+    async def run(self, sql: str) -> None:
+        await self.admin.execute(sql.format(role=self.role))
+
+    async def cut_off(self) -> None:
+        self.proxy.refuse()
+
+    async def reconnect(self) -> None:
+        await self.proxy.listen()
+
+
+@pytest.fixture
+async def deployed(make_database: MakeDatabase) -> AsyncIterator[Deployed]:
+    url = await make_database("postgresql")
+    role = f"todo_{uuid4().hex}"
+    admin = await asyncpg.connect(url)
+    await admin.execute(f"CREATE ROLE {role} LOGIN; GRANT CREATE ON SCHEMA public TO {role}")
+    theirs = make_url(url).set(username=role).render_as_string(hide_password=False)
+    async with proxy_to(theirs) as proxy:
+        yield Deployed(proxy, admin, role)
+    await admin.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+    await admin.close()
+
+
+@pytest.mark.requirement("T110")
+@pytest.mark.parametrize(
+    ("break_it", "line", "mend_it"),
+    [
+        pytest.param(Deployed.cut_off, "WARNING - .*refused", Deployed.reconnect, id="away"),
+        pytest.param(
+            "ALTER ROLE {role} NOLOGIN",
+            "ERROR - .*not permitted",
+            "ALTER ROLE {role} LOGIN",
+            id="login",
+        ),
+        pytest.param(
+            "ALTER TABLE task RENAME TO task_away",
+            "ERROR - .*no table `task`",
+            "ALTER TABLE task_away RENAME TO task",
+            id="table",
+        ),
+        pytest.param(
+            "UPDATE task_schema_version SET version_num = '0999'",
+            "WARNING - .*later version, 0999",
+            "SELECT 1",
+            id="ahead",
+        ),
+    ],
+)
+async def test_a_worker_that_can_not_start_ends_nobody(
+    deployed: Deployed, tmp_path: Path, break_it: Any, line: str, mend_it: Any
+) -> None:
+    """uvicorn's parent ends all workers with one whose start failed."""
+
+    async def change(how: Any) -> None:
+        await (deployed.run(how) if isinstance(how, str) else how(deployed))
+
+    settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": deployed.proxy.url}
+    async with uvicorn_process(tmp_path, "--workers", "2", **settings) as server:
+        url = await server.url()
+        killed, spared = (int(pid) for pid in (await server.wait_for(BOTH_STARTED)).groups())
+        await change(break_it)
+        psutil.Process(killed).kill()
+        await server.wait_for(rf"start - {line}")
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            assert (await client.get("/health")).status_code == 200
+            assert psutil.pid_exists(spared)
+        await change(mend_it)
+        await server.wait_for(r"(?s)(?:.*startup complete){3}")
+        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+            assert (await User(client).post({"title": "x"})).status_code == 201
+    assert "Traceback" not in server.output
+
+
+# As a worker that is told to stop while it imports the application.
+STOPPED_AT_IMPORT = f"""
+import os, signal, sys
+os.kill(os.getpid(), signal.SIGTERM)
+del sys.modules["main"]
+sys.path.insert(0, {str(ROOT)!r})
+from main import app
+"""
+
+
+@pytest.mark.requirement("T113")
+async def test_a_stop_while_the_application_is_imported_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(STOPPED_AT_IMPORT)
+    settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": "postgresql://u@127.0.0.1:9/todo"}
+    arguments = ("--workers", "2", "--app-dir", str(tmp_path))
+    async with uvicorn_process(tmp_path, *arguments, **settings) as server:
+        await server.wait_for(r"Child process \[\d+\] died")
+
+    assert "Trying again" not in server.output
+
+
+@pytest.mark.requirement("T113")
+def test_a_stop_that_a_server_has_taken_note_of_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = uvicorn.Server(uvicorn.Config("main:app", log_config=None))
+    raised: list[int] = []
+    monkeypatch.setattr("signal.raise_signal", raised.append)
+    before = signal.signal(signal.SIGINT, server.handle_exit)
+    try:
+        for stops, expected in ((False, []), (True, [signal.SIGTERM])):
+            server.should_exit = stops
+            with ending_at_once():
+                assert raised == expected
+            assert signal.getsignal(signal.SIGINT) == server.handle_exit
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.requirement("T113")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "two workers"])
+@pytest.mark.parametrize("cause", ["away", "silent", "lock"])
+async def test_a_stop_ends_a_start_that_waits(
+    make_database: MakeDatabase,
+    tmp_path: Path,
+    number: signal.Signals,
+    arguments: tuple[str, ...],
+    cause: str,
+) -> None:
+    url = await make_database("postgresql")
+    admin = await asyncpg.connect(url)
+    async with proxy_to(url) as proxy:
+        if cause == "away":
+            proxy.refuse()
+        elif cause == "silent":
+            proxy.passes.clear()
+        else:
+            await admin.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)
+        settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": proxy.url}
+        async with uvicorn_process(tmp_path, *arguments, **settings) as server:
+            waiting = r"(?s)(?:.*Waiting for application startup){%d}"
+            await server.wait_for(waiting % (2 if arguments else 1))
+            if cause == "away":
+                await server.wait_for("Trying again")
+            elif cause == "silent":
+                await proxy.has_connected.wait()
+            else:
+                await wait_for_lock(admin)
+            server.process.send_signal(number)
+            code = await server.end()
+    await admin.close()
+
+    assert code in {0, -number}
+    assert "Traceback" not in server.output
+    assert "startup complete" not in server.output
+
+
+async def wait_for_lock(admin: asyncpg.Connection) -> None:
+    waiting = (
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    )
+    async with asyncio.timeout(60):
+        while not await admin.fetchval(waiting):  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.05)
