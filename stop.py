@@ -53,12 +53,17 @@ def ending_at_once() -> Iterator[None]:
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     handlers = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
-    for number in handlers:
+
+    def end(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    for number in handlers:
+        signal.signal(number, end)
     # uvicorn takes note of one while it imports the application, too.
     server = getattr(handlers.get(signal.SIGINT), "__self__", None)
     if getattr(server, "should_exit", False):
-        signal.raise_signal(signal.SIGTERM)
+        end(signal.SIGTERM, None)
     try:
         yield
     finally:

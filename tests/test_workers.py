@@ -193,15 +193,17 @@ def test_a_stop_that_a_server_has_taken_note_of_counts(monkeypatch: pytest.Monke
     server = uvicorn.Server(uvicorn.Config("main:app", log_config=None))
     raised: list[int] = []
     monkeypatch.setattr("signal.raise_signal", raised.append)
-    before = signal.signal(signal.SIGINT, server.handle_exit)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, server.handle_exit) for number in numbers]
     try:
         for stops, expected in ((False, []), (True, [signal.SIGTERM])):
             server.should_exit = stops
             with ending_at_once():
                 assert raised == expected
-            assert signal.getsignal(signal.SIGINT) == server.handle_exit
+            assert [signal.getsignal(number) for number in numbers] == [server.handle_exit] * 2
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @pytest.mark.requirement("T113")
