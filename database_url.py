@@ -1,12 +1,15 @@
-# [Task]: T044, T045, T046 [From]: specs/database/schema.md
+# [Task]: T044, T045, T046, T116, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 """Reads a `DATABASE_URL` as hosts hand it out into what SQLAlchemy and asyncpg take."""
 
+import os
 import re
 import ssl
-from collections.abc import Callable
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any, Final, Literal, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy import URL, make_url
@@ -22,25 +25,57 @@ POSTGRES_SCHEMES: Final = frozenset(
     }
 )
 SQLITE_SCHEMES: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
+POSTGRES_PORT: Final = 5432
 SUPABASE_POOLER_PORT: Final = 6543
+# Where a URL without a host leads: this machine, as asyncpg looks for it.
+LOCAL_HOSTS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
+# The service writes, so that it can't be served by a standby.
+SESSION_ATTRIBUTES: Final = ("read-write", "primary", "any")
+# What hosts add for other clients. asyncpg sends SNI, and has no channel binding.
+NEEDLESS: Final = (
+    *("channel_binding", "connection_limit", "pool_timeout", "socket_timeout"),
+    *("sslnegotiation", "supa", "uselibpqcompat", "workaround"),
+)
+NEEDLESS_OPTIONS: Final = re.compile(r"(endpoint|project)=\S+")
+WRAPPING: Final = string.whitespace + "\"'"
+# The scheme and the login, the hosts, the path.
+AUTHORITY: Final = re.compile(r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?)([^/]*)(.*)", re.DOTALL)
+HOST_AND_PORT: Final = re.compile(r"(\[[^\[\]]+\]|/.*?|[^:]*)(?::([0-9]{0,5}))?")
+HOST_NAME: Final = re.compile(r"[\w.-]+")
 NOT_A_URL: Final = (
     "is not a database URL; write postgresql://user:password@host/database"
     " (percent-encode special characters in the password, @ as %40) or sqlite:///./todo.db"
 )
+
+# How to speak with a server; False is without.
+TLS = ssl.SSLContext | Literal[False]
+
+
+class Host(NamedTuple):
+    """Where a server may be, and how to speak with it, in the order of trying."""
+
+    name: str  # the folder of a Unix socket where it begins with a slash
+    port: int
+    tls: tuple[TLS, ...]
+
+    def __str__(self) -> str:
+        is_ipv6 = is_address(self.name) and ":" in self.name
+        return f"[{self.name}]:{self.port}" if is_ipv6 else f"{self.name}:{self.port}"
 
 
 @dataclass(frozen=True)
 class DatabaseTarget:
     """Where the database is and how to connect.
 
-    `url` goes to SQLAlchemy and `connect_args` to the driver. `pooled` says that a transaction
-    pooler (PgBouncer) stands in between, which keeps no session: no named prepared statements,
-    no startup parameters of our own.
+    `url` goes to SQLAlchemy, `connect_args` to the driver, and the first of `hosts` that serves is
+    connected to. `pooled` says that a transaction pooler (PgBouncer) stands in between, which keeps
+    no session: no named prepared statements, no startup parameters of our own.
     """
 
     url: URL
     connect_args: dict[str, Any] = field(default_factory=dict)
     pooled: bool = False
+    hosts: tuple[Host, ...] = ()
 
     @property
     def is_sqlite(self) -> bool:
@@ -50,44 +85,65 @@ class DatabaseTarget:
 def parse_database_url(text: str) -> DatabaseTarget:
     """Reads a database URL with libpq query parameters (PostgreSQL 18, section 32.1.2).
 
-    Quotes and blanks around it are dropped. Raises `ValueError` with a message that names the
-    parameter at fault and shows no part of the URL, which holds a password.
+    Quotes and blanks around it are dropped, and the `psql` before it. Raises `ValueError` with a
+    message that names the parameter at fault and shows no part of the URL, which holds a password.
     """
-    base, _, query = text.strip().strip("\"'").strip().partition("?")
-    try:
-        url = make_url(base)
-    except (ArgumentError, ValueError):
-        raise ValueError(NOT_A_URL) from None
+    bare = re.sub(r"^psql\s+", "", text.strip(WRAPPING)).strip(WRAPPING)
+    if not bare:
+        raise ValueError(
+            "is set but empty; give it a URL, or unset it for the SQLite file ./todo.db"
+        )
+    base, _, query = bare.partition("?")
+    parts = AUTHORITY.fullmatch(base)
     # A second @, or one behind a ?, is a password's, and what that cuts off would show up as a host
     # or a parameter.
-    if base.count("@") > 1 or "@" in query or not is_port(url.port):
+    if parts is None or base.count("@") > 1 or "@" in query:
         raise ValueError(NOT_A_URL)
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    login, authority, path = parts.groups()
+    try:
+        url = make_url(login + path)
+    except (ArgumentError, ValueError):
+        raise ValueError(NOT_A_URL) from None
+    pairs = parse_qsl(query, keep_blank_values=True)
+    parameters = dict(pairs)
+    hosts = [value for name, value in pairs if name == "host" and value]
     if url.drivername in SQLITE_SCHEMES:
         refuse_unknown(parameters)
-        is_path = url == URL.create(url.drivername, database=url.database)
+        is_path = not authority and url == URL.create(url.drivername, database=url.database)
         if not is_path or url.database in {None, "", ":memory:"}:
             raise ValueError("names no SQLite file; write sqlite:///./todo.db")
         return DatabaseTarget(url.set(drivername="sqlite+aiosqlite"))
     if url.drivername in POSTGRES_SCHEMES:
-        return read_postgres(url, parameters)
+        refuse_repeated(name for name, _ in pairs if name != "host")
+        parameters["host"] = ",".join(hosts)
+        return read_postgres(url, authority, parameters)
     raise ValueError("has an unknown scheme; postgresql:// and sqlite:// are served")
 
 
-def read_postgres(url: URL, parameters: dict[str, str]) -> DatabaseTarget:
-    connect_args: dict[str, Any] = {}
-    host = parameters.pop("host", None) or unquote(url.host or "")
-    is_socket = host.startswith("/")
-    if is_socket:
-        connect_args["host"] = host
-    elif not is_host(host):
-        raise ValueError(NOT_A_URL)
+def read_postgres(url: URL, authority: str, parameters: dict[str, str]) -> DatabaseTarget:
+    places = read_places(authority, parameters.pop("host"), parameters.pop("port", ""))
+    sslmode, sslrootcert = parameters.pop("sslmode", None), parameters.pop("sslrootcert", None)
+    is_local = [is_loopback(name) for name, _ in places]
+    tls: tuple[TLS, ...] = (False,)
+    if sslmode is not None or not all(is_local):
+        tls = choose_tls("verify-full" if sslmode is None else sslmode, sslrootcert)
+    hosts = [
+        Host(name, port, (False,) if local and sslmode is None else tls)
+        for (name, port), local in zip(places, is_local, strict=True)
+    ]
+    if len(hosts) == 1 and not hosts[0].name:
+        hosts = [hosts[0]._replace(name=name) for name in LOCAL_HOSTS]
 
-    connect_args["ssl"] = choose_tls(
-        parameters.pop("sslmode", None),
-        parameters.pop("sslrootcert", None),
-        is_local=is_socket or is_loopback(host),
-    )
+    connect_args: dict[str, Any] = {
+        "target_session_attrs": parameters.pop(
+            "target_session_attrs", "any" if len(places) == 1 else "read-write"
+        )
+    }
+    if connect_args["target_session_attrs"] not in SESSION_ATTRIBUTES:
+        raise ValueError(
+            "has a target_session_attrs that can't be served, since the service writes; the"
+            f" others are {', '.join(SESSION_ATTRIBUTES)}"
+        )
     if (seconds := parameters.pop("connect_timeout", None)) is not None:
         if not re.fullmatch("[1-9][0-9]{0,3}", seconds):
             raise ValueError("has a connect_timeout that is no whole number of seconds above 0")
@@ -98,101 +154,145 @@ def read_postgres(url: URL, parameters: dict[str, str]) -> DatabaseTarget:
     pgbouncer = parameters.pop("pgbouncer", "false")
     if pgbouncer not in {"true", "false"}:
         raise ValueError("has a pgbouncer parameter that is neither true nor false")
-    pooled = pgbouncer == "true" or "-pooler" in host or url.port == SUPABASE_POOLER_PORT
+    pooled = pgbouncer == "true" or any(
+        "-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts
+    )
     if pooled:
         # asyncpg then sends unnamed statements, which PgBouncer can hand to any server connection.
         connect_args["statement_cache_size"] = 0
 
     drop_needless(parameters)
     refuse_unknown(parameters)
-    return DatabaseTarget(
-        URL.create(
-            "postgresql+asyncpg",
-            username=url.username,
-            password=url.password,
-            host=None if is_socket else host or None,
-            port=url.port,
-            database=url.database,
-        ),
-        connect_args,
-        pooled,
-    )
+    # `hosts` says where it is.
+    url = url.set(drivername="postgresql+asyncpg")
+    return DatabaseTarget(url, connect_args, pooled, tuple(hosts))
 
 
-def is_port(port: int | None) -> bool:
-    return port is None or 0 < port < 2**16
+def read_places(authority: str, listed: str, ports: str) -> list[tuple[str, int]]:
+    """The names and ports of the hosts: those of the query, or else those before the path. A host
+    without a port of its own has the query's, or that before the path.
+    """
+    specs = (listed or authority).split(",")
+    if listed and not ports:
+        _, ports = split_host(authority.split(",", maxsplit=1)[0])
+    own_ports = ports.split(",")
+    if len(own_ports) == 1:
+        own_ports *= len(specs)
+    if len(own_ports) != len(specs):
+        raise ValueError("has a port parameter with more or fewer values than there are hosts")
+    places = []
+    for spec, own_port in zip(specs, own_ports, strict=True):
+        name, port = split_host(spec)
+        port = port or own_port or str(POSTGRES_PORT)
+        is_known = is_host(name) if name else len(specs) == 1
+        if not (is_known and port.isdecimal() and 0 < int(port[:6]) < 2**16):
+            raise ValueError(NOT_A_URL)
+        places.append((name, int(port)))
+    return places
+
+
+def split_host(spec: str) -> tuple[str, str]:
+    if is_address(spec):  # which the query has without brackets
+        return spec, ""
+    parts = HOST_AND_PORT.fullmatch(spec)
+    if parts is None:
+        raise ValueError(NOT_A_URL)
+    return unquote(parts[1]).strip("[]"), parts[2] or ""
+
+
+def is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
 
 
 def is_host(host: str) -> bool:
     """Whether it can be looked up, as far as that can be told without doing so."""
+    if host.startswith("/") or is_address(host):
+        return True
     try:
-        return not host or bool(host.encode("idna"))
+        return HOST_NAME.fullmatch(host) is not None and bool(host.encode("idna"))
     except UnicodeError:
         return False
 
 
 def is_loopback(host: str) -> bool:
-    try:
-        return host.lower() in {"", "localhost"} or ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    if not host or host.startswith("/") or host.lower() == "localhost":
+        return True
+    return is_address(host) and ip_address(host).is_loopback
 
 
-def choose_tls(
-    sslmode: str | None, sslrootcert: str | None, *, is_local: bool
-) -> ssl.SSLContext | str | bool:
-    """What asyncpg's `ssl` gets. Its own reading of `require` would verify nothing, so the
-    modes that promise TLS are contexts made here.
+def choose_tls(sslmode: str, sslrootcert: str | None) -> tuple[TLS, ...]:
+    """How to speak with a server. asyncpg's own reading of `require` would verify nothing, and
+    that of `prefer` goes by files and variables of the machine, so that contexts are made here.
     """
 
-    def verified() -> ssl.SSLContext:
+    def verified(*, has_name: bool = True) -> ssl.SSLContext:
         cafile = None if sslrootcert in {None, "system"} else sslrootcert
-        try:
-            return ssl.create_default_context(cafile=cafile)
-        except OSError:  # ssl.SSLError, for a file that holds no certificate, is one too
-            raise ValueError("has an sslrootcert that names no readable CA file") from None
-
-    def verified_but_for_the_name() -> ssl.SSLContext:
-        context = verified()
-        context.check_hostname = False
+        context = make_context(cafile)
+        context.check_hostname = has_name
         return context
 
     def unverified() -> ssl.SSLContext:
-        context = ssl.create_default_context()
+        context = make_context(None)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         return context
 
-    modes: dict[str | None, Callable[[], ssl.SSLContext | str | bool]] = {
-        None: lambda: False if is_local else verified(),
-        "disable": lambda: False,
-        "allow": lambda: "allow",
-        "prefer": lambda: "prefer",
-        "no-verify": unverified,
-        "require": verified,
-        "verify-ca": verified_but_for_the_name,
-        "verify-full": verified,
+    modes: dict[str, Callable[[], tuple[TLS, ...]]] = {
+        "disable": lambda: (False,),
+        "allow": lambda: (False, unverified()),
+        "prefer": lambda: (unverified(), False),
+        "no-verify": lambda: (unverified(),),
+        "require": lambda: (verified(),),
+        "verify-ca": lambda: (verified(has_name=False),),
+        "verify-full": lambda: (verified(),),
     }
     if sslmode not in modes:
-        known = ", ".join(mode for mode in modes if mode)
-        raise ValueError(f"has an unknown sslmode; the known ones are {known}")
+        raise ValueError(f"has an unknown sslmode; the known ones are {', '.join(modes)}")
     return modes[sslmode]()
 
 
+def make_context(cafile: str | None) -> ssl.SSLContext:
+    """A context that trusts this file's CAs, or else the system's."""
+    try:
+        context = ssl.create_default_context(cafile=cafile)
+    except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one too
+        if error.filename is not None and error.filename == os.environ.get("SSLKEYLOGFILE"):
+            raise ValueError(
+                "asks for TLS, and the file of SSLKEYLOGFILE can't be written; unset it"
+            ) from None
+        raise ValueError("has an sslrootcert that names no readable CA file") from None
+    if not context.cert_store_stats()["x509_ca"] and ssl.get_default_verify_paths().capath is None:
+        raise ValueError(
+            "asks for TLS, and the system's CA certificates can't be found; install them, or"
+            " correct SSL_CERT_FILE and SSL_CERT_DIR"
+        )
+    return context
+
+
+def refuse_repeated(names: Iterable[str]) -> None:
+    repeated = [name for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(f"has a query parameter more than once: {show_names(repeated)}")
+
+
 def drop_needless(parameters: dict[str, str]) -> None:
-    """Drops what asyncpg has no use for: it sends SNI and has no channel binding."""
-    parameters.pop("channel_binding", None)
-    parameters.pop("sslnegotiation", None)
-    if parameters.get("options", "").startswith("endpoint="):
+    for name in NEEDLESS:
+        parameters.pop(name, None)
+    if NEEDLESS_OPTIONS.fullmatch(unquote(parameters.get("options", ""))):
         del parameters["options"]
     if parameters.get("schema") == "public":
         del parameters["schema"]
 
 
-def refuse_unknown(parameters: dict[str, str]) -> None:
-    if parameters:
-        # What doesn't look like a parameter's name may be a part of something secret.
-        names = ", ".join(
-            sorted(name if re.fullmatch("[A-Za-z_]+", name) else "(no name)" for name in parameters)
-        )
+def refuse_unknown(parameters: Iterable[str]) -> None:
+    if names := show_names(parameters):
         raise ValueError(f"has a query parameter that is not served: {names}; remove it")
+
+
+def show_names(names: Iterable[str]) -> str:
+    """What doesn't look like a parameter's name may be a part of something secret."""
+    known = sorted(name if re.fullmatch("[A-Za-z_]+", name) else "(no name)" for name in names)
+    return ", ".join(known)

@@ -33,6 +33,7 @@ from errors import ServiceUnavailable
 from faults import SPOILED, Fault, fault_of, translate_faults, unavailable
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 from pool import BoundedConnection, PooledConnection, PoolHealth
+from postgres import Connector
 
 logger = logging.getLogger(__name__)
 # Where SQLAlchemy logs the statements that it runs itself.
@@ -66,7 +67,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
             START_PATIENCE_SECONDS if is_for_migrations else settings.db_statement_timeout
         )
     else:
-        connect_args["async_creator_fn"] = connect_postgres
+        connect_args["async_creator_fn"] = Connector(target.hosts)
         connect_args["connection_class"] = PooledConnection if target.pooled else BoundedConnection
         connect_args.setdefault("timeout", settings.db_connect_timeout)
         if not is_for_migrations:
@@ -107,16 +108,6 @@ def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
         "command_timeout": seconds,
         "server_settings": {**server_settings, "statement_timeout": milliseconds},
     }
-
-
-async def connect_postgres(*args: Any, **kwargs: Any) -> asyncpg.Connection:
-    """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`."""
-    try:
-        return await asyncpg.connect(*args, **kwargs)
-    except TimeoutError as error:
-        raise unavailable(error, Fault.CONNECT_TIMEOUT) from error
-    except Exception as error:
-        raise unavailable(error, fault_of(error) or Fault.UNREACHABLE, is_undone=True) from error
 
 
 def prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -75,6 +75,7 @@ SQLITE_CODES: Final = {
 EXCEPTIONS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
     (PoolTimeoutError, Fault.POOL_EXHAUSTED),
     (asyncpg.InvalidCachedStatementError, Fault.OUTDATED),
+    (asyncpg.TargetServerAttributeNotMatched, Fault.READ_ONLY),
     # What came is not the protocol, or not what asyncpg knows of the types.
     (asyncpg.InternalClientError, Fault.CONNECTION_LOST),
     (ssl.SSLError, Fault.TLS),

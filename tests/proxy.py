@@ -43,7 +43,7 @@ class Proxy:
 
     def __init__(self, upstream_url: str) -> None:
         target = parse_database_url(upstream_url)
-        if target.connect_args["ssl"] is not False:
+        if target.hosts[0].tls != (False,):
             pytest.skip("TEST_DATABASE_URL is a server with TLS, which no proxy can look into")
         self._target = target
         self.round_trips = 0
@@ -78,10 +78,10 @@ class Proxy:
             link.cut()
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = self._target.connect_args.get("host"), self._target.url.port or 5432
-        if host is not None:
-            return await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        return await asyncio.open_connection(self._target.url.host or "localhost", port)
+        host = self._target.hosts[0]
+        if host.name.startswith("/"):
+            return await asyncio.open_unix_connection(f"{host.name}/.s.PGSQL.{host.port}")
+        return await asyncio.open_connection(host.name, host.port)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -90,7 +90,7 @@ def test_settings_come_from_the_file_and_from_the_environment(tmp_path: Path, lo
 
     settings = load(DB_POOL_SIZE="4", log_level="debug")
 
-    assert settings.database.url.host == "ep-x.neon.example"
+    assert [host.name for host in settings.database.hosts] == ["ep-x.neon.example"]
     assert settings.db_pool_size == 4
     assert settings.log_level == "DEBUG"
     assert settings.jwks_url is None

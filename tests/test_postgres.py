@@ -1,0 +1,355 @@
+# [Task]: T045, T053, T116, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
+"""To which host a `DATABASE_URL` leads, whatever the environment says and whichever fails."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+import postgres
+from config import Settings
+from db import PING, Database
+from errors import ServiceUnavailable
+from faults import Fault, fault_of
+from migrations import upgrade_schema
+from tests.databases import MakeDatabase
+from tests.faults.postgres import PrivatePostgres, private_postgres
+from tests.leaks import PASSWORD
+from tests.proxy import proxy_to
+from tests.server import pick_port
+from tests.service import make_settings, running
+
+STARTUP = b"\0\x03\0\0"  # the protocol's version, behind the length
+TLS_REQUEST = b"\x04\xd2\x16\x2f"
+SILENT = b""
+
+
+def refusing(code: str) -> bytes:
+    """An ErrorResponse."""
+    fields = f"SFATAL\0VFATAL\0C{code}\0Mno\0\0".encode()
+    return b"E" + (4 + len(fields)).to_bytes(4, "big") + fields
+
+
+class Pretender:
+    """A server that is none: it gives each connection the next of its answers, and keeps what it
+    was told before.
+    """
+
+    def __init__(self, answers: tuple[bytes, ...]) -> None:
+        self.heard: list[bytes] = []
+        self.told = b""
+        self.port = 0
+        self._answers = iter(answers)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            message = await reader.read(1000)
+            self.heard.append(message[4:8])
+            if answer := next(self._answers, SILENT):
+                writer.write(answer)
+                await writer.drain()
+                self.told = self.told or await reader.read(1000)
+            else:
+                await reader.read()
+        writer.close()
+
+
+@asynccontextmanager
+async def pretender(*answers: bytes, address: str = "127.0.0.1") -> AsyncIterator[Pretender]:
+    one = Pretender(answers)
+    server = await asyncio.start_server(one.serve, address, 0)
+    one.port = server.sockets[0].getsockname()[1]
+    try:
+        yield one
+    finally:
+        server.close()
+
+
+@asynccontextmanager
+async def connecting(url: str, **values: float) -> AsyncIterator[Database]:
+    database = Database(make_settings(database_url=url, **values))
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture
+async def real_url(make_database: MakeDatabase) -> str:
+    return await make_database("postgresql")
+
+
+@pytest.fixture
+async def elsewhere(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pretender]:
+    """Another host, which all variables of Postgres's clients name."""
+    async with pretender(address="127.0.0.2") as other:
+        for name, value in {
+            "PGHOST": "127.0.0.2",
+            "PGHOSTADDR": "127.0.0.2",
+            "PGPORT": str(other.port),
+            "PGSSLMODE": "disable",
+            "PGSSLNEGOTIATION": "direct",
+            "PGTARGETSESSIONATTRS": "standby",
+            "PGSERVICE": "other",
+            "PGGSSLIB": "none",
+            "PGSSLROOTCERT": "/nowhere",
+            "PGSSLMINPROTOCOLVERSION": "none",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield other
+    assert other.heard == []
+
+
+@pytest.mark.requirement("T116")
+@pytest.mark.parametrize("query", ["", "?sslmode=disable", "?sslmode=prefer"])
+async def test_a_url_without_a_host_is_this_machine(
+    elsewhere: Pretender, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, query: str
+) -> None:
+    monkeypatch.setattr("database_url.LOCAL_HOSTS", (str(tmp_path), "127.0.0.1"))
+    async with pretender(refusing("28P01"), refusing("28P01")) as here:
+        url = f"postgresql://u:{PASSWORD}@/todo{query}"
+        monkeypatch.setattr("database_url.POSTGRES_PORT", here.port)
+        async with connecting(url) as database:
+            with pytest.raises(ServiceUnavailable):
+                await database.execute(PING, {})
+
+    assert here.heard
+
+
+@pytest.mark.requirement("T116")
+async def test_no_variable_moves_or_changes_a_connection(
+    real_url: str, elsewhere: Pretender
+) -> None:
+    async with proxy_to(real_url) as proxy, connecting(proxy.url) as database:
+        await database.execute(PING, {})
+        assert proxy.connections == 1
+
+
+@pytest.mark.requirement("T116")
+async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
+    elsewhere: Pretender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("database_url.is_loopback", lambda _: False)
+    async with pretender(b"N") as server:
+        url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo"
+        async with connecting(url) as database:
+            with pytest.raises(ServiceUnavailable, match="rejected SSL upgrade"):
+                await database.execute(PING, {})
+
+    assert server.heard == [TLS_REQUEST]
+
+
+@pytest.mark.requirement("T121")
+@pytest.mark.parametrize("home", ["/nowhere", "file", "sealed", ""])
+@pytest.mark.parametrize("sslmode", ["disable", "prefer"])
+async def test_a_home_that_cannot_be_read_does_no_harm(
+    make_database: MakeDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    home: str,
+    sslmode: str,
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "sealed").mkdir(mode=0)
+    monkeypatch.setenv("HOME", str(tmp_path / home) if home else "")
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / home / "pgpass"))
+    async with proxy_to(await make_database("postgresql")) as proxy:
+        url = proxy.url.replace(f":{PASSWORD}@", "@") + f"?sslmode={sslmode}"
+        async with connecting(url) as database:
+            await database.execute(PING, {})
+
+
+@pytest.mark.requirement("T116")
+async def test_a_password_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    ask_for_password = b"R\0\0\0\x08\0\0\0\x03"
+    async with pretender(ask_for_password, refusing("28P01")) as server:
+        url = f"postgresql://u@127.0.0.1:{server.port}/todo"
+        async with connecting(url) as database:
+            with pytest.raises(ServiceUnavailable):
+                await database.execute(PING, {})
+
+    assert server.told.startswith(b"p\0\0\0\x0c" + PASSWORD.encode())
+
+
+@pytest.mark.requirement("T045")
+async def test_prefer_goes_on_without_tls_where_there_is_none() -> None:
+    async with pretender(b"N", refusing("28P01")) as server:
+        url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=prefer"
+        async with connecting(url) as database:
+            with pytest.raises(ServiceUnavailable, match="login"):
+                await database.execute(PING, {})
+
+    assert server.heard == [TLS_REQUEST, STARTUP]
+
+
+@pytest.mark.requirement("T045")
+async def test_allow_goes_on_with_tls_where_it_is_wanted() -> None:
+    async with pretender(refusing("28000"), b"N") as server:
+        url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=allow"
+        async with connecting(url) as database:
+            with pytest.raises(ServiceUnavailable, match="rejected SSL upgrade"):
+                await database.execute(PING, {})
+
+    assert server.heard == [STARTUP, TLS_REQUEST]
+
+
+@pytest.mark.requirement("T117")
+@pytest.mark.parametrize("sslmode", ["disable", "prefer", "allow"])
+async def test_a_silent_host_is_asked_once_and_then_the_next(
+    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, sslmode: str
+) -> None:
+    async with (
+        pretender() as silent,
+        proxy_to(await make_database("postgresql")) as proxy,
+    ):
+        url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{silent.port},127.0.0.1:")
+        url += f"?connect_timeout=1&sslmode={sslmode}"
+        async with connecting(url) as database:
+            await database.execute(PING, {})
+            await asyncio.gather(*(database.execute(PING, {}) for _ in range(9)))
+            assert proxy.connections > 1
+
+    assert len(silent.heard) == 1
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "postgres"]
+    assert line == (
+        f"The database at 127.0.0.1:{silent.port} can't be used: no answer in time (TimeoutError,"
+        " silent)."
+    )
+
+
+@pytest.mark.requirement("T117")
+async def test_a_host_that_failed_is_the_first_again_after_a_while(
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "REMEMBERED_SECONDS", 0.0)
+    async with (
+        pretender(refusing("57P03"), refusing("57P03")) as waking,
+        proxy_to(await make_database("postgresql")) as proxy,
+    ):
+        url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{waking.port},127.0.0.1:")
+        for _ in range(2):
+            async with connecting(url) as database:
+                await database.execute(PING, {})
+
+    assert len(waking.heard) == 2
+
+
+@pytest.mark.requirement("T117")
+async def test_a_refused_login_ends_the_search() -> None:
+    async with pretender(refusing("28P01")) as first, pretender() as second:
+        hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        async with connecting(f"postgresql://u:{PASSWORD}@{hosts}/todo") as database:
+            with pytest.raises(ServiceUnavailable, match="login") as raised:
+                await database.execute(PING, {})
+
+    assert second.heard == []
+    cause = raised.value.__cause__
+    assert cause is not None
+    assert fault_of(cause) is Fault.LOGIN
+
+
+@pytest.mark.requirement("T117", "T053")
+async def test_where_no_host_serves_each_is_told_and_it_is_a_503(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    gone = pick_port()
+    async with pretender(refusing("53300")) as full, pretender(refusing("57P03"), b"") as waking:
+        hosts = f"127.0.0.1:{full.port},127.0.0.1:{gone},127.0.0.1:{waking.port}"
+        settings = make_settings(database_url=f"postgresql://u:{PASSWORD}@{hosts}/todo")
+        with pytest.raises(ServiceUnavailable, match="CannotConnectNowError, shutting_down"):
+            await connector_of(settings)(user="u", password=PASSWORD, database="x")
+
+    told = [r.getMessage() for r in caplog.records if r.name == "postgres"]
+    assert [line.split()[3] for line in told] == hosts.split(",")
+
+
+def connector_of(settings: Settings) -> postgres.Connector:
+    return postgres.Connector(settings.database.hosts)
+
+
+@pytest.mark.requirement("T117")
+async def test_a_search_that_was_cut_short_goes_on_where_it_was() -> None:
+    async with pretender() as silent, pretender(refusing("28P01")) as second:
+        hosts = f"127.0.0.1:{silent.port},127.0.0.1:{second.port}"
+        settings = make_settings(database_url=f"postgresql://u:{PASSWORD}@{hosts}/todo")
+        connect = connector_of(settings)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await connect(user="u")
+        with pytest.raises(ServiceUnavailable, match="login"):
+            await connect(user="u")
+
+    assert len(silent.heard) == 1
+
+
+async def clone(server: PrivatePostgres, folder: Path) -> PrivatePostgres:
+    """A copy of a server, which only reads until it is promoted. Both then run."""
+    await server.stop()
+    copy = PrivatePostgres(folder)
+    await asyncio.to_thread(shutil.copytree, server.data, copy.data)
+    (copy.data / "standby.signal").touch()
+    owner = server.data.stat()
+    folder.chmod(0o777)  # noqa: ASYNC240 - a moment's work
+    for path in (copy.data, *copy.data.rglob("*")):
+        os.chown(path, owner.st_uid, owner.st_gid)
+    await server.start()
+    await copy.start()
+    return copy
+
+
+@pytest.mark.requirement("T117")
+async def test_after_a_failover_the_other_host_serves() -> None:
+    async with private_postgres() as primary:
+        folder = Path(tempfile.mkdtemp(prefix="todo-api-"))
+        database = await primary.make_database()
+        await upgrade_schema(make_settings(database_url=primary.url(database)))
+        standby = await clone(primary, folder)
+        try:
+            # The one that only reads is the first to be asked.
+            url = primary.url(database).replace("?host=", f"?host={folder}&host=")
+            async with running(make_settings(database_url=url)) as service:
+                alice = service.user()
+                assert await alice.new_task()
+                async with standby.admin(database) as admin:
+                    assert await admin.fetchval("SELECT count(*) FROM task") == 0
+
+                await primary.stop()
+                await standby.run("SELECT pg_promote()")
+                async with asyncio.timeout(60):
+                    while (await alice.post({"title": "x"})).status_code != 201:  # noqa: ASYNC110 - there is no event
+                        await asyncio.sleep(0.1)
+                async with standby.admin(database) as admin:
+                    assert await admin.fetchval("SELECT count(*) FROM task") == 1
+        finally:
+            await standby.stop()
+            shutil.rmtree(folder)
+
+
+@pytest.mark.requirement("T117")
+@pytest.mark.parametrize("attribute", ["read-write", "primary"])
+async def test_one_host_may_have_to_take_writes_too(
+    make_database: MakeDatabase, attribute: str
+) -> None:
+    async with proxy_to(await make_database("postgresql")) as proxy:
+        url = f"{proxy.url}?target_session_attrs={attribute}"
+        async with connecting(url) as database:
+            await database.execute(PING, {})
+        async with connecting(url) as database:
+            name = database.engine.url.database
+            await database.execute(
+                text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"), {}
+            )
+        async with connecting(url) as database:
+            if attribute == "primary":
+                await database.execute(PING, {})
+            else:
+                with pytest.raises(ServiceUnavailable, match="read_only"):
+                    await database.execute(PING, {})
