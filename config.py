@@ -1,12 +1,16 @@
 # [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """The service's settings, from the environment and from `.env`, and the refusals to start."""
 
+import io
+import os
 import re
 from functools import cached_property
-from typing import Annotated, Final, Literal
-from urllib.parse import SplitResult, urlsplit
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import urlsplit
 
 import httpx
+from dotenv.parser import parse_stream
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 from pydantic import (
@@ -22,14 +26,12 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
-from database_url import DatabaseTarget, parse_database_url
+from database_url import WRAPPING, DatabaseTarget, parse_database_url
+from origins import is_allowable, origin_of, read_http_url
 
 EMBEDDED_DATABASE: Final = "sqlite+aiosqlite:///./todo.db"
 PLACEHOLDER_SECRET: Final = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
 BETTER_AUTH_DEVELOPMENT_SECRET: Final = "better-auth-secret-12345678901234567890"  # noqa: S105 - likewise
-
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 
 # RFC 7518, section 3.2: a key of at least the size of the hash.
 SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -49,9 +51,7 @@ class Settings(BaseSettings):
     """What can be set, with its default; README.md says what each is for."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
-        env_file_encoding="utf-8",
-        # `JWKS_URL=` in a file means that it isn't set.
+        # `JWKS_URL=` means that it isn't set.
         env_ignore_empty=True,
         extra="ignore",
         hide_input_in_errors=True,
@@ -101,7 +101,8 @@ class Settings(BaseSettings):
     def published_keys_url(self) -> str | None:
         if self.better_auth_url is None:
             return None
-        return self.jwks_url or self.better_auth_url.rstrip("/") + "/api/auth/jwks"
+        base = self.better_auth_url.rstrip("/").removesuffix("/api/auth")
+        return self.jwks_url or f"{base}/api/auth/jwks"
 
     @property
     def better_auth_origin(self) -> str | None:
@@ -129,12 +130,13 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins")
     @classmethod
     def check_origins(cls, value: list[str]) -> list[str]:
+        value = [entry.removesuffix("/") for entry in value]
         for position, entry in enumerate(value, start=1):
-            if entry != origin_of(read_http_url(entry)):
+            if not is_allowable(entry):
                 raise ValueError(
                     f"has an entry, number {position}, that is no origin: write it as a browser"
-                    " does, scheme://host or scheme://host:port in lower case, with no path, no"
-                    " trailing slash and no default port"
+                    " does, scheme://host or scheme://host:port in lower case, with no path and no"
+                    " default port; * may be a part of the host, but not in its last two labels"
                 )
         return value
 
@@ -183,7 +185,7 @@ class Settings(BaseSettings):
                 )
             return value
         text = value.get_secret_value()
-        if text.strip(" \t\"'") in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
+        if text.strip(WRAPPING) in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
             raise ValueError(
                 f"is a publicly known value; {NEW_SECRET} and give both sides the same"
             )
@@ -202,6 +204,10 @@ class Settings(BaseSettings):
         return value
 
 
+# By the names of their variables in lower case.
+NAMES: Final = {name: name for name in Settings.model_fields} | {"cors_origins": "allowed_origins"}
+
+
 def is_fetchable(url: str) -> bool:
     """Whether httpx will take it; `urlsplit` passes over blanks and control characters."""
     if not url.isprintable() or " " in url:
@@ -213,34 +219,10 @@ def is_fetchable(url: str) -> bool:
     return True
 
 
-def read_http_url(text: str) -> SplitResult:
-    try:
-        return urlsplit(text)
-    except ValueError:
-        return urlsplit("")
-
-
-def origin_of(url: SplitResult) -> str | None:
-    """The serialised origin (RFC 6454, section 6.2) of an http or https URL, else None."""
-    try:
-        port = url.port
-    except ValueError:
-        return None
-    host = url.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    if url.scheme not in DEFAULT_PORTS or not HOST.fullmatch(host):
-        return None
-    if url.username is not None or url.password is not None or url.query or url.fragment:
-        return None
-    is_default = port in {None, DEFAULT_PORTS[url.scheme]}
-    return f"{url.scheme}://{host}" if is_default else f"{url.scheme}://{host}:{port}"
-
-
 def load_settings() -> Settings:
     """Reads the settings from the environment and `.env`. Raises `ConfigurationError`."""
     try:
-        return Settings()
+        return Settings(**complete(read_env_file()))
     except ValidationError as error:
         faults = [describe_fault(fault) for fault in error.errors(include_url=False)]
     except UnicodeDecodeError:
@@ -248,6 +230,45 @@ def load_settings() -> Settings:
     except OSError as error:
         faults = [f".env can't be read: {error.strerror}."]
     raise ConfigurationError("\n".join(["The service can't start.", *faults]))
+
+
+def read_env_file() -> dict[str, str]:
+    """The settings in `.env`, each as it is written: pydantic-settings would replace `${…}` in a
+    secret, and pass over a line that it can't read.
+    """
+    try:
+        text = Path(".env").read_text(encoding="utf-8")
+    except (FileNotFoundError, IsADirectoryError):
+        return {}
+    variables = {}
+    for key, value, original, is_broken in parse_stream(io.StringIO(text)):
+        _, *further = original.string.strip().split("\n")
+        # A quote that is open may find its end in the next one, some lines below.
+        names = (line.partition("=")[0].strip().removeprefix("export ") for line in further)
+        swallowed = {name.strip().lower() for name in names}
+        if is_broken or swallowed & NAMES.keys():
+            above = re.match(r"\s*", original.string)
+            number = original.line + (above[0].count("\n") if above else 0)
+            raise ConfigurationError(
+                f"The service can't start.\n.env can't be read at line {number}: write NAME=value,"
+                " and close every quote."
+            )
+        if key is not None and key.lower() in NAMES:
+            variables[key.lower()] = value or ""
+    return variables
+
+
+def complete(file: dict[str, str]) -> dict[str, Any]:
+    """What of the file's variables the environment doesn't have. An empty one is as if it weren't
+    there, but for `DATABASE_URL`: the tasks would go where nobody expects them.
+    """
+    environment = {name.lower(): value for name, value in os.environ.items()}
+    given = {NAMES[name] for name, value in environment.items() if value and name in NAMES}
+    values = {NAMES[name]: value for name, value in file.items() if value}
+    values = {name: value for name, value in values.items() if name not in given}
+    if (file | environment).get("database_url") == "":
+        values["database_url"] = ""
+    return values
 
 
 def describe_fault(fault: ErrorDetails) -> str:

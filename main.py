@@ -24,6 +24,7 @@ from middleware.request_context import RequestContext
 from middleware.startup import NotStarted, PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
 from openapi import DocumentedAPI
+from report import report_settings
 from routes import health, metrics, tasks
 from start import prepare_database
 from stop import bounded_stop, ending_at_once
@@ -42,6 +43,7 @@ EXPOSED_HEADERS = (
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Owns what lives as long as the service: the engine, the key client, the token verifier."""
     settings: Settings = app.state.settings
+    report_settings(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(bounded_stop(settings.shutdown_timeout))
         ending = asyncio.create_task(end_unread(settings.send_timeout))

@@ -1,9 +1,11 @@
-# [Task]: T066, T067, T068, T069, T072, T089, T096, T099, T100 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T066, T067, T068, T069, T072, T089, T096, T099, T100, T120 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
 
 import asyncio
 import logging
-from typing import Final
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any, Final
 
 from starlette import status
 from starlette.datastructures import Headers, MutableHeaders
@@ -15,9 +17,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import answer, answer_late
 from metrics import TIMEOUTS
+from origins import pattern_of
 
 logger = logging.getLogger(__name__)
 
+
+# How many origins that aren't allowed are remembered, and how much of one is shown.
+REMEMBERED_ORIGINS: Final = 64
+SHOWN_ORIGIN: Final = 100
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # White space around a header's value is no part of it (RFC 9110, section 5.5), but httptools leaves
@@ -106,13 +113,37 @@ class Manners:
         await self.app(scope, receive, send_politely)
 
 
+def tell_refused_origin(origin: str) -> None:
+    logger.warning(
+        "A browser's origin is not allowed: %s. If it is your frontend's, add it to"
+        " ALLOWED_ORIGINS.",
+        ascii(origin),
+    )
+
+
 class Cors(CORSMiddleware):
     """Starlette's, but a preflight that is refused gets a 204 without the header that would allow
-    it, as any other OPTIONS; Starlette answers 400 in plain text.
+    it, as any other OPTIONS; Starlette answers 400 in plain text. Origins may be patterns, and one
+    that isn't allowed is told once in the log: the browser's user sees nothing but a failure.
     """
 
+    def __init__(self, app: ASGIApp, /, allow_origins: Collection[str], **options: Any) -> None:
+        exact = [entry for entry in allow_origins if "*" not in entry]
+        patterns = "|".join(pattern_of(entry) for entry in allow_origins if "*" in entry)
+        super().__init__(app, exact, allow_origin_regex=patterns or None, **options)
+        # Once for each of the last origins, whatever strangers send.
+        self.tell = lru_cache(maxsize=REMEMBERED_ORIGINS)(tell_refused_origin)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or first_header(scope, b"origin") is not None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        origin = first_header(scope, b"origin")
+        if origin is not None:
+            host = first_header(scope, b"host")
+            # A page of the service's own, as /docs is, needs no leave.
+            if not self.is_allowed_origin(origin) and origin.partition("://")[2] != host:
+                self.tell(origin[:SHOWN_ORIGIN])
             await super().__call__(scope, receive, send)
             return
 

@@ -1,4 +1,4 @@
-# [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T029, T077, T078, T096, T118, T120, T121 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Settings, their file of examples, and the refusals to start."""
 
 import re
@@ -112,14 +112,57 @@ def test_origins_in_both_spellings(load: Any, name: str, value: str) -> None:
     assert settings.allowed_origins == ["https://a.example", "http://localhost:3000"]
 
 
-@pytest.mark.requirement("T078")
+@pytest.mark.requirement("T120")
+def test_one_trailing_slash_of_an_origin_is_dropped(load: Any) -> None:
+    settings = load(ALLOWED_ORIGINS="https://a.example/,http://[::1]:3000/,https://*.b.example/")
+
+    assert settings.allowed_origins == [
+        *("https://a.example", "http://[::1]:3000", "https://*.b.example")
+    ]
+
+
+@pytest.mark.requirement("T120")
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://my-app-*.vercel.app",
+        "https://*.example.com",
+        "https://*-git-*-team.vercel.app",
+        "http://a.*.b.example.com:3000",
+    ],
+)
+def test_patterns_of_origins(load: Any, value: str) -> None:
+    assert load(ALLOWED_ORIGINS=value).allowed_origins == [value]
+
+
+@pytest.mark.requirement("T078", "T120")
 @pytest.mark.parametrize(
     "value",
     [
         "*",
+        "https://*",
+        "https://*:3000",
+        "https://*.com",
+        "https://my-*.app",
+        "https://a.b.*",
+        "https://a.*.com",
+        "https://a.*.com:3000",
+        "https://*.com.",
+        "https://*.com.:3000",
+        "https://.*.com",
+        "https://*.example.com:*",
+        "https://*.example.com/*",
+        "http*://a.example.com",
+        "*://a.example.com",
+        "*.example.com",
+        "https://*@a.example.com",
+        "https://[*::1]",
+        "https://A*.example.com",
+        "https://*.example.com:443",
+        "https://*.example.com//",
         "null",
         "localhost:3000",
-        "https://a.example/",
+        "https://a.example//",
         "https://a.example/path",
         "https://a.example?x",
         "https://a.example:443",
@@ -188,7 +231,7 @@ def test_a_database_of_your_own_needs_a_key(load: Any, refusal: Any, url: str) -
 
 
 @pytest.mark.requirement("T029")
-@pytest.mark.parametrize("url", [EMBEDDED_DATABASE, "sqlite:///./todo.db", ""])
+@pytest.mark.parametrize("url", [EMBEDDED_DATABASE, "sqlite:///./todo.db"])
 def test_the_embedded_database_does_not(load: Any, url: str) -> None:
     assert load(DATABASE_URL=url).is_keyless
 
@@ -294,6 +337,20 @@ def test_a_url_that_cannot_be_fetched_is_refused(refusal: Any, name: str, url: s
         ),
         ("http://localhost:3000", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
         ("http://[::1]:80/base", "http://[::1]", "http://[::1]:80/base/api/auth/jwks"),
+        *(
+            (url, "https://app.example", "https://app.example/api/auth/jwks")
+            for url in ("https://app.example/api/auth", "https://app.example/api/auth/")
+        ),
+        (
+            "https://app.example/base/api/auth",
+            "https://app.example",
+            "https://app.example/base/api/auth/jwks",
+        ),
+        (
+            "https://app.example/xapi/auth",
+            "https://app.example",
+            "https://app.example/xapi/auth/api/auth/jwks",
+        ),
     ],
 )
 def test_what_follows_from_better_auths_url(load: Any, url: str, origin: str, keys: str) -> None:
@@ -308,6 +365,129 @@ def test_the_keys_may_be_elsewhere(load: Any) -> None:
     settings = load(BETTER_AUTH_URL="https://app.example", JWKS_URL="http://internal:3000/keys")
 
     assert settings.published_keys_url == "http://internal:3000/keys"
+
+
+EMPTY = ["", " ", "\t\n", "''", '""', " '' "]
+
+
+@pytest.mark.requirement("T118")
+@pytest.mark.parametrize("name", ["DATABASE_URL", "database_url"])
+@pytest.mark.parametrize("value", EMPTY)
+def test_an_empty_database_url_is_refused(
+    tmp_path: Path, refusal: Any, name: str, value: str
+) -> None:
+    # Also where `.env` has a good one: the environment counts.
+    (tmp_path / ".env").write_text(f"DATABASE_URL={NEON}\n")
+
+    message = refusal(BETTER_AUTH_SECRET=SECRET, **{name: value})
+
+    assert message.splitlines()[1:] == [
+        "DATABASE_URL is set but empty; give it a URL, or unset it for the SQLite file ./todo.db."
+    ]
+
+
+@pytest.mark.requirement("T118")
+@pytest.mark.parametrize(
+    "line", ["DATABASE_URL", *(f"DATABASE_URL={v}" for v in EMPTY if v.strip())]
+)
+def test_an_empty_database_url_in_the_file_is_refused(
+    tmp_path: Path, refusal: Any, line: str
+) -> None:
+    (tmp_path / ".env").write_text(f"BETTER_AUTH_SECRET={SECRET}\n{line}\n")
+
+    assert "DATABASE_URL is set but empty" in refusal()
+
+
+@pytest.mark.requirement("T118")
+def test_an_empty_database_url_in_the_file_gives_way_to_the_environment(
+    tmp_path: Path, load: Any
+) -> None:
+    (tmp_path / ".env").write_text("DATABASE_URL=\n")
+
+    assert load(DATABASE_URL=EMBEDDED_DATABASE).is_keyless
+
+
+@pytest.mark.requirement("T118")
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("DATABASE_URL='hunter2\n", 1),
+        ('DATABASE_URL="hunter2\nBETTER_AUTH_SECRET=x', 1),
+        ("A=1\n\n\n  DATABASE_URL='hunter2\n", 4),
+        ("# A comment\r\nA=1\r\nDATABASE_URL='hunter2\r\n", 3),
+        ("A='hunter2\nDATABASE_URL='hunter2'\n", 1),
+        # The quote finds its end two lines below, and what is between them is gone.
+        ("A='hunter2\nDATABASE_URL=hunter2\nB='\n", 1),
+        ("\nDATABASE_URL='hunter2\n export BETTER_AUTH_URL = 'x'\n", 2),
+        ("\nA='hunter2\n export CORS_ORIGINS = '\n", 2),
+        ("DATABASE_URL='hunter2' hunter2\n", 1),
+        ("DATABASE_URL hunter2\n", 1),
+        ("DATABASE_URL: hunter2\n", 1),
+    ],
+)
+def test_a_line_that_cannot_be_read_is_told_by_its_number(
+    tmp_path: Path, refusal: Any, text: str, number: int
+) -> None:
+    (tmp_path / ".env").write_text(text)
+
+    assert refusal() == (
+        f"The service can't start.\n.env can't be read at line {number}: write NAME=value, and"
+        " close every quote."
+    )
+
+
+@pytest.mark.requirement("T118")
+def test_a_value_in_the_file_is_taken_as_it_is(
+    tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "hunter2")
+    secret = f"${{HOME}}$HOME${{NO:-x}}#{SECRET}"
+    (tmp_path / ".env").write_text(
+        f"\ufeff# Ours\nexport BETTER_AUTH_SECRET = '{secret}'\n\nLOG_LEVEL=debug # loud\n"
+        'KEY="-----BEGIN KEY-----\nabc==\n-----END KEY-----"\n'
+        "ALLOWED_ORIGINS='[\n  \"https://a.example\"\n]'\nCORS_ORIGINS=https://b.example\n",
+        encoding="utf-8",
+    )
+
+    settings = load(JWKS_URL="")
+
+    assert settings.better_auth_secret.get_secret_value() == secret
+    assert settings.log_level == "DEBUG"
+    assert settings.allowed_origins == ["https://b.example"]
+
+
+@pytest.mark.requirement("T077")
+@pytest.mark.parametrize("names", [("ALLOWED_ORIGINS", "CORS_ORIGINS"), ("CORS_ORIGINS",) * 2])
+def test_the_environment_comes_before_the_file(tmp_path: Path, load: Any, names: Any) -> None:
+    (tmp_path / ".env").write_text(f"{names[0]}=https://file.example\nDB_POOL_SIZE=3\n")
+
+    settings = load(**{names[1]: "https://environment.example", "db_pool_size": ""})
+
+    assert settings.allowed_origins == ["https://environment.example"]
+    assert settings.db_pool_size == 3
+
+
+@pytest.mark.requirement("T077")
+def test_a_folder_of_that_name_is_no_file(tmp_path: Path, load: Any) -> None:
+    (tmp_path / ".env").mkdir()
+
+    assert load().is_keyless
+
+
+@pytest.mark.requirement("T121")
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"SSLKEYLOGFILE": "/nowhere/keys.log"}, "SSLKEYLOGFILE"),
+        ({"SSL_CERT_FILE": "/nowhere/ca.pem", "SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_FILE"),
+    ],
+)
+def test_a_variable_of_a_library_is_named(refusal: Any, variables: Any, named: str) -> None:
+    message = refusal(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET, **variables)
+
+    line = message.splitlines()[1]
+    assert line.startswith("DATABASE_URL asks for TLS, and ")
+    assert named in line
 
 
 @pytest.mark.requirement("T078")
