@@ -1,16 +1,11 @@
 # [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """The service's settings, from the environment and from `.env`, and the refusals to start."""
 
-import io
-import os
 import re
 from functools import cached_property
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-import httpx
-from dotenv.parser import parse_stream
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
 from pydantic import (
@@ -27,7 +22,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
 from database_url import WRAPPING, DatabaseTarget, parse_database_url
-from origins import is_allowable, origin_of, read_http_url
+from env_file import read_env_file
+from origins import is_allowable, is_fetchable, origin_of, read_http_url
 
 EMBEDDED_DATABASE: Final = "sqlite+aiosqlite:///./todo.db"
 PLACEHOLDER_SECRET: Final = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
@@ -208,67 +204,19 @@ class Settings(BaseSettings):
 NAMES: Final = {name: name for name in Settings.model_fields} | {"cors_origins": "allowed_origins"}
 
 
-def is_fetchable(url: str) -> bool:
-    """Whether httpx will take it; `urlsplit` passes over blanks and control characters."""
-    if not url.isprintable() or " " in url:
-        return False
-    try:
-        httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return True
-
-
 def load_settings() -> Settings:
     """Reads the settings from the environment and `.env`. Raises `ConfigurationError`."""
     try:
-        return Settings(**complete(read_env_file()))
+        return Settings(**read_env_file(NAMES))
     except ValidationError as error:
         faults = [describe_fault(fault) for fault in error.errors(include_url=False)]
     except UnicodeDecodeError:
         faults = [".env is not UTF-8 text; write it anew from .env.example."]
     except OSError as error:
         faults = [f".env can't be read: {error.strerror}."]
+    except ValueError as error:
+        faults = [f".env {error}."]
     raise ConfigurationError("\n".join(["The service can't start.", *faults]))
-
-
-def read_env_file() -> dict[str, str]:
-    """The settings in `.env`, each as it is written: pydantic-settings would replace `${…}` in a
-    secret, and pass over a line that it can't read.
-    """
-    try:
-        text = Path(".env").read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
-        return {}
-    variables = {}
-    for key, value, original, is_broken in parse_stream(io.StringIO(text)):
-        _, *further = original.string.strip().split("\n")
-        # A quote that is open may find its end in the next one, some lines below.
-        names = (line.partition("=")[0].strip().removeprefix("export ") for line in further)
-        swallowed = {name.strip().lower() for name in names}
-        if is_broken or swallowed & NAMES.keys():
-            above = re.match(r"\s*", original.string)
-            number = original.line + (above[0].count("\n") if above else 0)
-            raise ConfigurationError(
-                f"The service can't start.\n.env can't be read at line {number}: write NAME=value,"
-                " and close every quote."
-            )
-        if key is not None and key.lower() in NAMES:
-            variables[key.lower()] = value or ""
-    return variables
-
-
-def complete(file: dict[str, str]) -> dict[str, Any]:
-    """What of the file's variables the environment doesn't have. An empty one is as if it weren't
-    there, but for `DATABASE_URL`: the tasks would go where nobody expects them.
-    """
-    environment = {name.lower(): value for name, value in os.environ.items()}
-    given = {NAMES[name] for name, value in environment.items() if value and name in NAMES}
-    values = {NAMES[name]: value for name, value in file.items() if value}
-    values = {name: value for name, value in values.items() if name not in given}
-    if (file | environment).get("database_url") == "":
-        values["database_url"] = ""
-    return values
 
 
 def describe_fault(fault: ErrorDetails) -> str:

@@ -1,19 +1,18 @@
-# [Task]: T044, T045, T046, T116, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
+# [Task]: T044, T045, T046, T116, T117 [From]: specs/database/schema.md
 """Reads a `DATABASE_URL` as hosts hand it out into what SQLAlchemy and asyncpg take."""
 
-import os
 import re
-import ssl
 import string
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError
+
+from tls import TLS, choose_tls
 
 POSTGRES_SCHEMES: Final = frozenset(
     {
@@ -46,9 +45,6 @@ NOT_A_URL: Final = (
     "is not a database URL; write postgresql://user:password@host/database"
     " (percent-encode special characters in the password, @ as %40) or sqlite:///./todo.db"
 )
-
-# How to speak with a server; False is without.
-TLS = ssl.SSLContext | Literal[False]
 
 
 class Host(NamedTuple):
@@ -88,7 +84,7 @@ def parse_database_url(text: str) -> DatabaseTarget:
     Quotes and blanks around it are dropped, and the `psql` before it. Raises `ValueError` with a
     message that names the parameter at fault and shows no part of the URL, which holds a password.
     """
-    bare = re.sub(r"^psql\s+", "", text.strip(WRAPPING)).strip(WRAPPING)
+    bare = re.sub(r"^psql\s+(?=\S+$)", "", text.strip(WRAPPING)).strip(WRAPPING)
     if not bare:
         raise ValueError(
             "is set but empty; give it a URL, or unset it for the SQLite file ./todo.db"
@@ -100,10 +96,7 @@ def parse_database_url(text: str) -> DatabaseTarget:
     if parts is None or base.count("@") > 1 or "@" in query:
         raise ValueError(NOT_A_URL)
     login, authority, path = parts.groups()
-    try:
-        url = make_url(login + path)
-    except (ArgumentError, ValueError):
-        raise ValueError(NOT_A_URL) from None
+    url = make_url(login + path)
     pairs = parse_qsl(query, keep_blank_values=True)
     parameters = dict(pairs)
     hosts = [value for name, value in pairs if name == "host" and value]
@@ -221,55 +214,6 @@ def is_loopback(host: str) -> bool:
     if not host or host.startswith("/") or host.lower() == "localhost":
         return True
     return is_address(host) and ip_address(host).is_loopback
-
-
-def choose_tls(sslmode: str, sslrootcert: str | None) -> tuple[TLS, ...]:
-    """How to speak with a server. asyncpg's own reading of `require` would verify nothing, and
-    that of `prefer` goes by files and variables of the machine, so that contexts are made here.
-    """
-
-    def verified(*, has_name: bool = True) -> ssl.SSLContext:
-        cafile = None if sslrootcert in {None, "system"} else sslrootcert
-        context = make_context(cafile)
-        context.check_hostname = has_name
-        return context
-
-    def unverified() -> ssl.SSLContext:
-        context = make_context(None)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-
-    modes: dict[str, Callable[[], tuple[TLS, ...]]] = {
-        "disable": lambda: (False,),
-        "allow": lambda: (False, unverified()),
-        "prefer": lambda: (unverified(), False),
-        "no-verify": lambda: (unverified(),),
-        "require": lambda: (verified(),),
-        "verify-ca": lambda: (verified(has_name=False),),
-        "verify-full": lambda: (verified(),),
-    }
-    if sslmode not in modes:
-        raise ValueError(f"has an unknown sslmode; the known ones are {', '.join(modes)}")
-    return modes[sslmode]()
-
-
-def make_context(cafile: str | None) -> ssl.SSLContext:
-    """A context that trusts this file's CAs, or else the system's."""
-    try:
-        context = ssl.create_default_context(cafile=cafile)
-    except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one too
-        if error.filename is not None and error.filename == os.environ.get("SSLKEYLOGFILE"):
-            raise ValueError(
-                "asks for TLS, and the file of SSLKEYLOGFILE can't be written; unset it"
-            ) from None
-        raise ValueError("has an sslrootcert that names no readable CA file") from None
-    if not context.cert_store_stats()["x509_ca"] and ssl.get_default_verify_paths().capath is None:
-        raise ValueError(
-            "asks for TLS, and the system's CA certificates can't be found; install them, or"
-            " correct SSL_CERT_FILE and SSL_CERT_DIR"
-        )
-    return context
 
 
 def refuse_repeated(names: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any, Final, NamedTuple, cast
 
 import asyncpg
@@ -33,7 +33,7 @@ from errors import ServiceUnavailable
 from faults import SPOILED, Fault, fault_of, translate_faults, unavailable
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 from pool import BoundedConnection, PooledConnection, PoolHealth
-from postgres import Connector
+from postgres import connect_postgres
 
 logger = logging.getLogger(__name__)
 # Where SQLAlchemy logs the statements that it runs itself.
@@ -67,7 +67,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
             START_PATIENCE_SECONDS if is_for_migrations else settings.db_statement_timeout
         )
     else:
-        connect_args["async_creator_fn"] = Connector(target.hosts)
+        connect_args["async_creator_fn"] = partial(connect_postgres, target.hosts)
         connect_args["connection_class"] = PooledConnection if target.pooled else BoundedConnection
         connect_args.setdefault("timeout", settings.db_connect_timeout)
         if not is_for_migrations:

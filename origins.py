@@ -1,14 +1,27 @@
 # [Task]: T069, T078, T120 [From]: specs/api/rest-endpoints.md
-"""Origins as a browser sends them, and patterns of them."""
+"""URLs and origins in settings: as a browser sends them, and patterns of them."""
 
 import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+import httpx
+
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 # What `*` stands for.
 WILD: Final = "[a-z0-9-]+"
+
+
+def is_fetchable(url: str) -> bool:
+    """Whether httpx will take it; `urlsplit` passes over blanks and control characters."""
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return True
 
 
 def read_http_url(text: str) -> SplitResult:

@@ -1,58 +1,61 @@
 # [Task]: T053, T116, T117 [From]: specs/database/schema.md
-"""Connects to the first host of a `DATABASE_URL` that serves."""
+"""Connects to the first host of a `DATABASE_URL` that serves. Whatever decides where a connection
+leads is given to asyncpg, which would else take it from the environment (`PGHOST` and the like).
+"""
 
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
 
-from database_url import TLS, Host
+from database_url import Host
 from faults import Fault, explain, fault_of, unavailable
+from tls import TLS
 
 logger = logging.getLogger(__name__)
 
 # For so long a host that failed is asked after those that didn't.
 REMEMBERED_SECONDS: Final = 30.0
 
+# The hosts that didn't serve when they were last asked, for all engines of the process.
+FAILED_AT: Final[dict[Host, float]] = {}
 
-class Connector:
-    """Makes the connections of an engine. What decides where they lead is given to asyncpg, which
-    would else take it from the environment (`PGHOST`, `PGSSLNEGOTIATION`, …).
+
+async def connect_postgres(hosts: Sequence[Host], *_: Any, **options: Any) -> asyncpg.Connection:
+    """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`. Each host has
+    its whole `timeout`; a refused login ends the search, since the next host has the same.
     """
+    for host in sorted(hosts, key=failed_lately):
+        if host in FAILED_AT:
+            # One asks whether it is back. Who comes meanwhile asks the others first.
+            FAILED_AT[host] = time.monotonic()
+        try:
+            connection = await connect_to(host, options)
+        except (Exception, asyncio.CancelledError) as error:
+            FAILED_AT[host] = time.monotonic()
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            failure = error
+        else:
+            FAILED_AT.pop(host, None)
+            return connection
+        fault = fault_of(failure)
+        if fault is Fault.LOGIN:
+            break
+        if len(hosts) > 1 and not isinstance(failure, FileNotFoundError):
+            logger.warning("The database at %s %s", host, explain(failure, fault))
+    if isinstance(failure, TimeoutError):
+        raise unavailable(failure, Fault.CONNECT_TIMEOUT) from failure
+    raise unavailable(failure, fault_of(failure) or Fault.UNREACHABLE, is_undone=True) from failure
 
-    def __init__(self, hosts: tuple[Host, ...]) -> None:
-        self._hosts = hosts
-        self._failed_at: dict[Host, float] = {}
 
-    async def __call__(self, *_: Any, **options: Any) -> asyncpg.Connection:
-        """`asyncpg.connect`, whose many ways to fail become one: `ServiceUnavailable`. Each host
-        has its whole `timeout`; a refused login ends the search, since the next host has the same.
-        """
-        for host in sorted(self._hosts, key=self._failed_lately):
-            try:
-                return await connect_to(host, options)
-            except (Exception, asyncio.CancelledError) as error:
-                self._failed_at[host] = time.monotonic()
-                if isinstance(error, asyncio.CancelledError):
-                    raise
-                failure = error
-            fault = fault_of(failure)
-            if fault is Fault.LOGIN:
-                break
-            if len(self._hosts) > 1 and not isinstance(failure, FileNotFoundError):
-                logger.warning("The database at %s %s", host, explain(failure, fault))
-        if isinstance(failure, TimeoutError):
-            raise unavailable(failure, Fault.CONNECT_TIMEOUT) from failure
-        raise unavailable(
-            failure, fault_of(failure) or Fault.UNREACHABLE, is_undone=True
-        ) from failure
-
-    def _failed_lately(self, host: Host) -> float:
-        """The key by which hosts are sorted: 0 where it didn't."""
-        failed_at = self._failed_at.get(host, 0.0)
-        return failed_at if time.monotonic() - failed_at < REMEMBERED_SECONDS else 0.0
+def failed_lately(host: Host) -> float:
+    """The key by which hosts are sorted: 0 where it didn't."""
+    failed_at = FAILED_AT.get(host, 0.0)
+    return failed_at if time.monotonic() - failed_at < REMEMBERED_SECONDS else 0.0
 
 
 async def connect_to(host: Host, options: dict[str, Any]) -> asyncpg.Connection:

@@ -2,6 +2,7 @@
 """`DATABASE_URL`, row by row of the specification's tables."""
 
 import ssl
+import string
 from pathlib import Path
 from typing import Any
 
@@ -351,3 +352,35 @@ def test_cas_that_cannot_be_found_are_named(monkeypatch: pytest.MonkeyPatch) -> 
         parse_database_url(REMOTE)
     assert parse_database_url(f"{REMOTE}?sslrootcert={certifi.where()}")
     assert parse_database_url(LOCAL)
+
+
+@pytest.mark.requirement("T044", "T046")
+@pytest.mark.parametrize("character", string.punctuation + " \n\té")
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://user:{}@localhost/todo",
+        "postgresql://user:{}@h1,h2:x/todo",
+        "postgresql://user:{}@localhost:0/todo?sslmode=none",
+        "postgresql://user:{}@localhost/todo?host=h1,h2&port=1,2,3",
+        "postgresql://{}@localhost/todo?target_session_attrs=standby",
+        "postgresql://user:{}@localhost/todo?connect_timeout=x&x=1&x=2",
+        "postgresql://user:{}@localhost/todo?options={}",
+        "postgresql:/user:{}@localhost/todo",
+        "mysql://user:{}@localhost/todo",
+        "sqlite://user:{}@localhost/todo.db",
+        "psql 'postgresql://user:{}@localhost/todo?pgbouncer=1'",
+        "psql postgresql://user:{}@localhost/todo -c {}",
+    ],
+)
+def test_no_refusal_shows_a_part_of_a_password(url: str, character: str) -> None:
+    password = f"hunter{character}2zebra"
+    try:
+        target = parse_database_url(url.replace("{}", password))
+    except ValueError as refusal:
+        shown = f"{refusal} {refusal.__cause__}"
+    else:
+        shown = f"{target} {[str(host) for host in target.hosts]}"
+
+    assert "hunter" not in shown
+    assert "zebra" not in shown

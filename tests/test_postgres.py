@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import text
 
 import postgres
-from config import Settings
 from db import PING, Database
 from errors import ServiceUnavailable
 from faults import Fault, fault_of
 from migrations import upgrade_schema
+from postgres import connect_postgres
 from tests.databases import MakeDatabase
 from tests.faults.postgres import PrivatePostgres, private_postgres
 from tests.leaks import PASSWORD
@@ -265,14 +265,12 @@ async def test_where_no_host_serves_each_is_told_and_it_is_a_503(
         hosts = f"127.0.0.1:{full.port},127.0.0.1:{gone},127.0.0.1:{waking.port}"
         settings = make_settings(database_url=f"postgresql://u:{PASSWORD}@{hosts}/todo")
         with pytest.raises(ServiceUnavailable, match="CannotConnectNowError, shutting_down"):
-            await connector_of(settings)(user="u", password=PASSWORD, database="x")
+            await connect_postgres(
+                settings.database.hosts, user="u", password=PASSWORD, database="x"
+            )
 
     told = [r.getMessage() for r in caplog.records if r.name == "postgres"]
     assert [line.split()[3] for line in told] == hosts.split(",")
-
-
-def connector_of(settings: Settings) -> postgres.Connector:
-    return postgres.Connector(settings.database.hosts)
 
 
 @pytest.mark.requirement("T117")
@@ -280,12 +278,11 @@ async def test_a_search_that_was_cut_short_goes_on_where_it_was() -> None:
     async with pretender() as silent, pretender(refusing("28P01")) as second:
         hosts = f"127.0.0.1:{silent.port},127.0.0.1:{second.port}"
         settings = make_settings(database_url=f"postgresql://u:{PASSWORD}@{hosts}/todo")
-        connect = connector_of(settings)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(1):
-                await connect(user="u")
+                await connect_postgres(settings.database.hosts, user="u")
         with pytest.raises(ServiceUnavailable, match="login"):
-            await connect(user="u")
+            await connect_postgres(settings.database.hosts, user="u")
 
     assert len(silent.heard) == 1
 
