@@ -30,7 +30,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from config import Settings
 from database_url import DatabaseTarget
 from errors import ServiceUnavailable
-from faults import SPOILED, Fault, fault_of, translate_faults, unavailable
+from faults import Fault, fault_of, translate_faults, unavailable
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 from pool import BoundedConnection, PooledConnection, PoolHealth
 from postgres import connect_postgres
@@ -185,8 +185,7 @@ class Database:
                     async with session.begin():
                         yield session
                 except Exception as error:
-                    if fault_of(error) in SPOILED:
-                        self._health.note_silence()
+                    if self._health.is_spoiled_by(fault_of(error)):
                         await session.invalidate()
                     raise
 
@@ -232,8 +231,7 @@ class Database:
             records = await prepared.fetch(*[values[name] for name in sql.names])
         except Exception as error:
             fault = fault_of(error) or (Fault.CONNECTION_LOST if driver.is_closed() else None)
-            if fault in SPOILED:
-                self._health.note_silence()
+            if self._health.is_spoiled_by(fault):
                 self._health.discard(connection)
             else:
                 self._release(connection)

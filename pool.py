@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections import deque
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -13,9 +14,14 @@ from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from faults import SPOILED, Fault
+
 # How long a connection may idle before it is asked, on its way out of the pool, whether it lives.
 TRUSTED_IDLE_SECONDS: Final = 30.0
 PING_TIMEOUT_SECONDS: Final = 2.0
+# A refused write makes the pool connect anew, since a primary may have become a standby, but no
+# more than two do so in this time.
+READ_ONLY_SECONDS: Final = 3.0
 CLOSE_TIMEOUT_SECONDS: Final = 3.0
 CANCELS: Final = 4
 CANCEL_PAUSE_SECONDS: Final = 0.25
@@ -60,10 +66,23 @@ class PoolHealth:
         self._connections: WeakSet[asyncpg.Connection] = WeakSet()
         self._ending: set[asyncio.Task[None]] = set()
         self._silence_at = -math.inf
+        self._refusals = deque([-math.inf, -math.inf], maxlen=2)
         if engine.dialect.name == "postgresql":
             event.listen(engine.sync_engine, "connect", self._note_connect)
             event.listen(engine.sync_engine, "checkin", self._note_checkin)
             event.listen(engine.sync_engine, "checkout", self._check)
+
+    def is_spoiled_by(self, fault: Fault | None) -> bool:
+        """Whether a connection is of no use after this fault. Then all that are as old may be."""
+        if fault not in SPOILED:
+            return False
+        if fault is Fault.READ_ONLY:
+            if time.monotonic() < self._refusals[0] + READ_ONLY_SECONDS:
+                # New connections are refused, too: the database itself is read only.
+                return False
+            self._refusals.append(time.monotonic())
+        self.note_silence()
+        return True
 
     def note_silence(self) -> None:
         """A connection was of no use any more, and so may be all that there are."""

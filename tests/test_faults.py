@@ -404,6 +404,26 @@ async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCapture
     assert fault_counts(caplog) == {Fault.READ_ONLY: 1}
 
 
+@pytest.mark.requirement("T051", "T088")
+async def test_refused_writes_do_not_connect_anew_each(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.READ_ONLY_SECONDS", 600)
+    async with it_is_read_only(world):
+        for _ in range(2):
+            assert (await world.write()).status_code == 503
+        before = world.proxy.connections
+        for _ in range(5):
+            assert (await world.write()).status_code == 503
+        assert world.proxy.connections == before
+        # Some seconds later, a primary is looked for once more.
+        monkeypatch.setattr("pool.READ_ONLY_SECONDS", 0)
+        assert (await world.write()).status_code == 503
+        assert world.proxy.connections > before
+
+    assert (await world.write()).json()["completed"] is True
+
+
 @pytest.mark.requirement("T087", "T088")
 async def test_a_server_that_ends_connections_at_work_costs_writes_alone(
     world: World, caplog: pytest.LogCaptureFixture
