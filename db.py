@@ -4,8 +4,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from contextlib import asynccontextmanager, nullcontext
 from functools import lru_cache, partial
 from typing import Annotated, Any, Final, NamedTuple, cast
 
@@ -18,7 +17,6 @@ from sqlalchemy import (
     NullPool,
     PoolProxiedConnection,
     QueuePool,
-    event,
     select,
 )
 from sqlalchemy.exc import InvalidRequestError
@@ -34,6 +32,7 @@ from faults import Fault, fault_of, translate_faults, unavailable
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 from pool import BoundedConnection, PooledConnection, PoolHealth
 from postgres import connect_postgres
+from sqlite_backend import SQLiteFile, prepare_engine
 
 logger = logging.getLogger(__name__)
 # Where SQLAlchemy logs the statements that it runs itself.
@@ -91,8 +90,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         **pool_args,
     )
     if target.is_sqlite:
-        event.listen(engine.sync_engine, "connect", prepare_sqlite)
-        event.listen(engine.sync_engine, "begin", begin_immediate)
+        prepare_engine(engine)
     return engine
 
 
@@ -108,29 +106,6 @@ def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
         "command_timeout": seconds,
         "server_settings": {**server_settings, "statement_timeout": milliseconds},
     }
-
-
-def prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.create_function("next_update", 2, next_update, deterministic=True)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
-    cursor.execute("PRAGMA foreign_keys = ON")
-    cursor.close()
-
-
-def next_update(now: str, updated_at: str) -> str:
-    """SQLite's side of `statements.next_update`, on timestamps as SQLAlchemy stores them."""
-    tick = datetime.fromisoformat(updated_at) + timedelta(microseconds=1)
-    return max(now, tick.isoformat(" ", "microseconds"))
-
-
-def begin_immediate(connection: Any) -> None:
-    """Takes SQLite's write lock at the start: a transaction that reads and then wants to write
-    could otherwise fail half-way, without waiting, where another has written in between.
-    """
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 class CompiledSQL(NamedTuple):
@@ -157,10 +132,13 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.engine = create_engine(settings)
-        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self._health = PoolHealth(self.engine)
         self._pool = cast("QueuePool", self.engine.pool)
-        self._is_sqlite = settings.database.is_sqlite
+        self._sqlite = (
+            SQLiteFile(self.engine, settings.db_statement_timeout)
+            if settings.database.is_sqlite
+            else None
+        )
         # Requests that wait for a connection.
         self.waiting = 0
 
@@ -179,8 +157,9 @@ class Database:
 
         Raises `ServiceUnavailable` where the database can't serve.
         """
-        async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            with translate_faults():
+        unit = self._sqlite.transaction() if self._sqlite else nullcontext(self.engine)
+        with translate_faults():
+            async with unit as bind, AsyncSession(bind, expire_on_commit=False) as session:
                 try:
                     async with session.begin():
                         yield session
@@ -196,10 +175,8 @@ class Database:
         Raises `ServiceUnavailable` where the database can't serve.
         """
         with translate_faults():
-            if self._is_sqlite:
-                async with self._autocommit.connect() as connection:
-                    result = await connection.execute(statement, parameters)
-                    return [dict(row) for row in result.mappings()]
+            if self._sqlite:
+                return await self._sqlite.execute(statement, parameters)
             return await self._fetch(statement, parameters)
 
     async def _fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:

@@ -122,6 +122,12 @@ NO_TLS: Final = "rejected SSL upgrade"
 NO_TLS_SIGNS: Final = (NO_TLS, "SSL exchange", "unexpected connection_lost")
 # How PgBouncer says that it had no connection to give in time, by the SQLSTATE of a protocol error.
 POOLER_EXHAUSTED: Final = "query_wait_timeout"
+# How SQLite says that the table isn't ours: the file is another one by now.
+SQLITE_SCHEMA_SIGNS: Final = (
+    "no such table: task",
+    "no such column: task.",
+    "table task has no column",
+)
 # How a transaction pooler says that it wasn't taken for one.
 POOLER_REFUSAL: Final = "unsupported startup parameter"
 
@@ -198,6 +204,8 @@ def fault_of(error: BaseException) -> Fault | None:
         return Fault.TLS
     if POOLER_EXHAUSTED in str(cause):
         return Fault.POOL_EXHAUSTED
+    if sqlite_code(cause) and any(sign in str(cause) for sign in SQLITE_SCHEMA_SIGNS):
+        return Fault.OUTDATED
     for kind, fault in EXCEPTIONS:
         if isinstance(cause, kind):
             return fault

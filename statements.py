@@ -38,7 +38,8 @@ class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
     """When a change counts as made: now, but always later than the change before it, even where
     two run at once or the clock goes back.
 
-    SQLite has no arithmetic in microseconds; there `db.py` registers a function of this name.
+    SQLite has no arithmetic in microseconds; there `sqlite_backend.py` has a function
+    of this name.
     """
 
     type = UTCDateTime()

@@ -238,7 +238,7 @@ async def test_sqlite_keeps_what_it_acknowledged(make_database: MakeDatabase) ->
         "journal_mode": "wal",
         "synchronous": 2,
         "foreign_keys": 1,
-        "busy_timeout": 10_000,
+        "busy_timeout": 250,
     }
 
 

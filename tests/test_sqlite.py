@@ -1,0 +1,467 @@
+# [Task]: T042, T049, T050, T053, T087, T107, T108, T109 [From]: specs/database/schema.md, specs/reliability.md
+"""The database in a file: who may read it, one writer at a time, and a file that is taken away."""
+
+import asyncio
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import event, text
+
+from faults import Fault
+from migrations import upgrade_schema
+from tests.service import Service, User, counted, make_settings, running
+from tests.test_db import UNAVAILABLE, with_routes
+
+COMPANIONS = ("-wal", "-shm")
+ALL = ("", *COMPANIONS)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "todo.db"
+
+
+@pytest.fixture
+def link(file: Path) -> Path:
+    """One to a file that isn't there."""
+    file.symlink_to(file.with_name("real.db"))
+    return file
+
+
+def beside(file: Path, suffix: str) -> Path:
+    return file.with_name(file.name + suffix)
+
+
+@asynccontextmanager
+async def serving(file: Path, **settings: Any) -> AsyncIterator[Service]:
+    """The service on this file, with one task that was acknowledged and several connections."""
+    async with running(make_settings(database_url=f"sqlite:///{file}", **settings)) as service:
+        with_routes(service.app)
+        user = service.user("a")
+        await user.new_task()
+        await asyncio.gather(*(user.get() for _ in range(4)))
+        yield service
+
+
+def titles(file: Path) -> list[str]:
+    """What is in the file, as another program reads it."""
+    with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        return [title for (title,) in connection.execute("SELECT title FROM task ORDER BY id")]
+
+
+async def call_all(service: Service) -> list[httpx.Response]:
+    """A read, the ways to write, and a look."""
+    user = service.user("a")
+    return [
+        await user.get("/1"),
+        await user.post({"title": "x"}),
+        await user.toggle(1),
+        await service.client.post("/two?user=a"),
+        await service.client.get("/ready"),
+    ]
+
+
+async def expect_unavailable(service: Service, fault: Fault = Fault.UNREACHABLE) -> None:
+    before = counted("database_faults", fault=fault)
+    answers = await call_all(service)
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(503, UNAVAILABLE)] * 5
+    assert counted("database_faults", fault=fault) - before == 5
+
+
+async def expect_service(service: Service) -> None:
+    answers = await call_all(service)
+    assert [answer.status_code for answer in answers] == [200, 201, 200, 200, 200]
+
+
+# Who may read it
+
+
+@pytest.fixture(params=[0, 0o022], ids=oct)
+def umask(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = os.umask(request.param)
+    yield
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.requirement("T107")
+@pytest.mark.usefixtures("umask")
+@pytest.mark.parametrize("is_migrated_before", [False, True])
+async def test_what_the_service_makes_is_for_its_owner_alone(
+    file: Path, *, is_migrated_before: bool
+) -> None:
+    if is_migrated_before:
+        await upgrade_schema(make_settings(database_url=f"sqlite:///{file}"))
+        assert mode(file) == 0o600
+    async with serving(file):
+        assert {path.name for path in file.parent.iterdir()} == {file.name + one for one in ALL}
+        assert {mode(path) for path in file.parent.iterdir()} == {0o600}
+
+
+@pytest.mark.requirement("T107")
+async def test_a_file_that_is_there_keeps_its_mode(file: Path) -> None:
+    os.close(os.open(file, os.O_CREAT, 0o640))
+    async with serving(file):
+        assert {mode(path) for path in file.parent.iterdir()} == {0o640}
+
+
+@pytest.mark.requirement("T107")
+async def test_a_link_to_a_file_that_is_not_there_yet(link: Path) -> None:
+    real = link.with_name("real.db")
+    async with serving(link) as service:
+        assert mode(real) == 0o600
+        beside(real, "-wal").rename(link.with_name("away"))
+        await expect_unavailable(service)
+
+
+# One writer at a time
+
+
+def write_at_once(service: Service) -> list[asyncio.Task[httpx.Response]]:
+    """Statements and units of several, as many of each."""
+    user = service.user("a")
+    return [
+        *(asyncio.create_task(user.post({"title": "x"})) for _ in range(6)),
+        *(asyncio.create_task(service.client.post("/two?user=a")) for _ in range(6)),
+    ]
+
+
+@pytest.mark.requirement("T108")
+async def test_writers_of_one_process_write_one_after_the_other(file: Path) -> None:
+    async with serving(file) as service:
+        engine = service.app.state.database.engine.sync_engine
+        writing: set[Any] = set()
+        together: set[int] = set()
+
+        @event.listens_for(engine, "before_cursor_execute")
+        def begin(connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+            if statement.startswith(("BEGIN", "INSERT")):
+                writing.add(connection)
+                together.add(len(writing))
+
+        @event.listens_for(engine, "after_cursor_execute")
+        def end_statement(connection: Any, *_: Any) -> None:
+            if "is_single_statement" in connection.get_execution_options():
+                end(connection)
+
+        def end(connection: Any) -> None:
+            writing.discard(connection)
+
+        event.listen(engine, "commit", end)
+        answers = await asyncio.gather(*write_at_once(service))
+
+        assert {answer.status_code for answer in answers} == {200, 201}
+        assert together == {1}
+
+
+@asynccontextmanager
+async def locked_by_another(file: Path) -> AsyncIterator[None]:
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.rollback()
+
+
+@asynccontextmanager
+async def locked_by_a_unit(service: Service) -> AsyncIterator[None]:
+    async with service.app.state.database.session():
+        yield
+
+
+@pytest.mark.requirement("T108")
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_a_writer_waits_for_the_lock_as_long_as_for_a_statement(
+    file: Path, *, is_ours: bool
+) -> None:
+    async with serving(file, db_statement_timeout=0.5) as service:
+        user = service.user("a")
+        faults = counted("database_faults", fault=Fault.LOCKED)
+        async with locked_by_a_unit(service) if is_ours else locked_by_another(file):
+            writes = write_at_once(service)
+            # Who reads doesn't wait.
+            while not all(write.done() for write in writes):
+                assert (await user.get()).status_code == 200
+            for write in writes:
+                answer = write.result()
+                assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+
+        assert counted("database_faults", fault=Fault.LOCKED) - faults == 12
+        await expect_service(service)
+        assert len((await user.get()).json()) == 4
+
+
+@pytest.mark.requirement("T108")
+async def test_a_writer_goes_on_when_another_process_is_done(file: Path) -> None:
+    async with serving(file) as service:
+        async with locked_by_another(file):
+            writes = write_at_once(service)
+            await asyncio.sleep(0.6)  # longer than SQLite waits by itself
+            assert not any(write.done() for write in writes)
+
+        assert {answer.status_code for answer in await asyncio.gather(*writes)} == {200, 201}
+
+
+@pytest.mark.requirement("T108", "T089")
+@pytest.mark.parametrize("ending", ["cancelled", "late"])
+async def test_a_writer_that_is_given_up_leaves_its_place_and_no_lock(
+    file: Path, ending: str
+) -> None:
+    limit = 0.5 if ending == "late" else 600
+    async with serving(file, db_statement_timeout=600, request_timeout=limit) as service:
+        async with locked_by_another(file):
+            writes = write_at_once(service)
+            if ending == "cancelled":
+                await asyncio.sleep(0.2)
+                for write in writes:
+                    write.cancel()
+            ended = await asyncio.gather(*writes, return_exceptions=True)
+            for end in ended:
+                if ending == "late":
+                    assert isinstance(end, httpx.Response)
+                    assert end.status_code == 503
+                else:
+                    assert isinstance(end, asyncio.CancelledError)
+
+        await expect_service(service)
+        # None of them was done later.
+        assert len((await service.user("a").get()).json()) == 4
+
+
+# A file that is taken away
+
+
+def remove(*suffixes: str) -> Callable[[Path], None]:
+    def take_away(file: Path) -> None:
+        for suffix in suffixes:
+            beside(file, suffix).unlink()
+
+    return take_away
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def replace_by_a_copy(file: Path) -> None:
+    copy = file.with_name("copy.db")
+    shutil.copy(file, copy)
+    copy.rename(file)
+
+
+def replace_by_a_folder(file: Path) -> None:
+    remove(*ALL)(file)
+    file.mkdir()
+
+
+def replace_by_an_empty_file(file: Path) -> None:
+    remove(*ALL)(file)
+    file.touch()
+
+
+@pytest.mark.requirement("T109")
+@pytest.mark.parametrize(
+    "take_away",
+    [
+        remove(*ALL),
+        remove(""),
+        remove(*COMPANIONS),
+        remove("-wal"),
+        remove("-shm"),
+        empty,
+        replace_by_a_copy,
+        replace_by_a_folder,
+        replace_by_an_empty_file,
+    ],
+    ids=["all", "file", "companions", "wal", "shm", "empty", "copy", "folder", "empty file"],
+)
+async def test_a_file_that_is_taken_away_is_503(
+    file: Path, caplog: pytest.LogCaptureFixture, take_away: Callable[[Path], None]
+) -> None:
+    async with serving(file) as service:
+        take_away(file)
+
+        for _ in range(2):
+            await expect_unavailable(service)
+        assert (await service.client.get("/health")).status_code == 200
+    hints = ("put it back as it was, or restart the service", "unable to open database file")
+    assert any(hint in caplog.text for hint in hints)
+
+
+@pytest.mark.requirement("T109")
+@pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), COMPANIONS])
+async def test_what_was_acknowledged_outlives_the_log_and_a_restart(
+    file: Path, suffixes: tuple[str, ...]
+) -> None:
+    async with serving(file) as service:
+        remove(*suffixes)(file)
+        await expect_unavailable(service)
+
+    assert titles(file) == ["A task"]
+    async with serving(file) as service:
+        await expect_service(service)
+
+
+@pytest.mark.requirement("T109")
+@pytest.mark.parametrize("suffixes", [ALL, ("",), ("-wal",), ("-shm",)])
+async def test_a_file_that_is_put_back_is_served(file: Path, suffixes: tuple[str, ...]) -> None:
+    async with serving(file) as service:
+        for suffix in suffixes:
+            beside(file, suffix).rename(beside(file, f"{suffix}.away"))
+        await expect_unavailable(service)
+        for suffix in suffixes:
+            beside(file, f"{suffix}.away").rename(beside(file, suffix))
+
+        await expect_service(service)
+
+    assert titles(file) == ["A task", "x", "one", "two"]
+
+
+def back_up(file: Path, to: Path) -> None:
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
+
+
+@pytest.mark.requirement("T109")
+async def test_a_backup_is_served_once_nothing_else_is_left(file: Path) -> None:
+    copy = file.with_name("copy.db")
+    async with serving(file) as service:
+        user = service.user("a")
+        back_up(file, copy)
+        await user.post({"title": "Not in the backup"})
+        copy.rename(file)
+        await expect_unavailable(service)  # since its log is still the other's
+        remove(*COMPANIONS)(file)
+
+        await expect_service(service)
+
+    assert titles(file) == ["A task", "x", "one", "two"]
+
+
+@pytest.mark.requirement("T109", "T049")
+@pytest.mark.parametrize("call", ["single", "unit"])
+async def test_a_write_into_a_file_that_is_gone_is_not_acknowledged(file: Path, call: str) -> None:
+    """Not even if it goes between the statement and its answer."""
+    async with serving(file) as service:
+        engine = service.app.state.database.engine.sync_engine
+        moment = "after_cursor_execute" if call == "single" else "commit"
+        away = file.with_name("away.db")
+
+        @event.listens_for(engine, moment)
+        def take_away(*_: Any) -> None:
+            if not away.exists():
+                file.rename(away)
+
+        if call == "single":
+            answer = await service.user("a").post({"title": "x"})
+        else:
+            answer = await service.client.post("/two?user=a")
+        assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+
+
+@pytest.mark.requirement("T109")
+async def test_a_service_without_connections_finds_its_file(file: Path) -> None:
+    """The last connection to end removes the companions, and nothing was taken away."""
+    async with serving(file) as service:
+        engine = service.app.state.database.engine
+        async with engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+        await engine.dispose()
+        assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+        await expect_service(service)
+        assert driver is not None
+
+
+# Whatever else can be wrong with it
+
+
+def another_database(file: Path, schema: str) -> None:
+    remove(*ALL)(file)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript(schema)
+
+
+@pytest.mark.requirement("T053", "T087", "T109")
+@pytest.mark.parametrize("schema", ["CREATE TABLE other (id)", "CREATE TABLE task (other)"])
+async def test_another_database_in_its_place_is_503(file: Path, schema: str) -> None:
+    async with serving(file) as service:
+        another_database(file, schema)
+
+        user = service.user("a")
+        for answer in (await user.get(), await user.post({"title": "x"}), await user.toggle(1)):
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+
+
+@pytest.mark.requirement("T053", "T087")
+async def test_a_journal_that_is_not_ours_does_no_harm(file: Path) -> None:
+    async with serving(file) as service:
+        beside(file, "-journal").write_bytes(b"no journal" * 1000)
+        await service.app.state.database.engine.dispose()
+
+        await expect_service(service)
+
+
+async def limit(service: Service, pragma: str) -> None:
+    """Sets a limit in each connection from now on."""
+    engine = service.app.state.database.engine
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(pragma)
+        cursor.close()
+
+    await engine.dispose()
+
+
+async def write_all(user: User) -> list[httpx.Response]:
+    return [await user.post({"title": "x" * 200, "description": "x" * 1000}) for _ in range(20)]
+
+
+@pytest.mark.requirement("T053", "T087")
+async def test_a_full_disk_is_503_for_writes_alone(file: Path) -> None:
+    async with serving(file) as service:
+        await limit(service, "PRAGMA max_page_count = 1")
+        user = service.user("a")
+
+        (*_, last) = await write_all(user)
+
+        assert (last.status_code, last.json()) == (503, UNAVAILABLE)
+        assert counted("database_faults", fault=Fault.OUT_OF_RESOURCES) > 0
+        assert (await user.get("/1")).status_code == 200
+        assert (await service.client.get("/ready")).status_code == 200
+
+
+@pytest.mark.requirement("T053", "T087")
+async def test_a_read_only_file_is_503_for_writes_alone(file: Path) -> None:
+    async with serving(file) as service:
+        await limit(service, "PRAGMA query_only = ON")
+        engine = service.app.state.database.engine
+        made: list[Any] = []
+        event.listen(engine.sync_engine, "connect", lambda *of: made.append(of))
+        user = service.user("a")
+
+        for answer in await write_all(user):
+            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+
+        assert len(made) == 1
+        assert counted("database_faults", fault=Fault.READ_ONLY) > 0
+        assert (await user.get("/1")).status_code == 200
+        assert (await service.client.get("/ready")).status_code == 200
+
+
+@pytest.mark.requirement("T050")
+async def test_sqlite_waits_in_pieces(file: Path) -> None:
+    async with serving(file) as service, service.app.state.database.engine.connect() as connection:
+        assert 0 < (await connection.execute(text("PRAGMA busy_timeout"))).scalar() < 1000
