@@ -1,5 +1,7 @@
-# [Task]: T095 [From]: specs/reliability.md
-"""The service on an SQLite file: killed in the middle of writes, and many writers at once."""
+# [Task]: T095, T109 [From]: specs/reliability.md, specs/database/schema.md
+"""The service on an SQLite file: killed in the middle of writes, many writers at once, and a file
+that is taken away under them.
+"""
 
 import asyncio
 import shutil
@@ -69,3 +71,30 @@ async def test_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
     record.compare(read_copy(database, tmp_path / "end"))
     record.check()
     assert record.failures == []
+
+
+@pytest.mark.requirement("T095", "T109")
+async def test_what_was_acknowledged_is_in_a_file_that_is_moved_and_put_back(
+    tmp_path: Path,
+) -> None:
+    database, chance = tmp_path / "todo.db", Random(109)
+    record = Record(Weather(settle_seconds=0.5))
+    async with Deployment(
+        tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}"
+    ) as service:
+        async with writing(record, service.url, chance, WRITERS):
+            for parts in (("",), ("-wal",), ("", "-wal", "-shm")):
+                await asyncio.sleep(chance.uniform(0.5, 1))
+                async with record.weather.fault(f"{parts} moved away"):
+                    for part in parts:
+                        database.with_name(f"todo.db{part}").rename(tmp_path / f"away{part}")
+                    await asyncio.sleep(0.5)
+                    assert not database.with_name(f"todo.db{parts[0]}").exists()
+                    for part in parts:
+                        (tmp_path / f"away{part}").rename(database.with_name(f"todo.db{part}"))
+            await asyncio.sleep(1)
+        await service.stop()
+        record.read_log(service.output)
+    record.compare(read_copy(database, tmp_path / "end"))
+    record.check()
+    assert record.count["503s"] > 0
