@@ -1,4 +1,4 @@
-# [Task]: T047, T048, T050, T051, T088, T089 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T047, T048, T050, T051, T052, T088, T089, T105 [From]: specs/database/schema.md, specs/reliability.md
 """The database: its engine, its pool, and its two ways to run statements."""
 
 import asyncio
@@ -75,11 +75,13 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
         {"poolclass": NullPool}
         if is_for_migrations
         else {
-            "pool_size": settings.db_pool_size,
-            "max_overflow": settings.db_max_overflow,
+            # A connection above the pool's size would be closed as soon as it comes back.
+            # `PoolHealth` lets it go when it has idled.
+            "pool_size": settings.db_pool_size + settings.db_max_overflow,
+            "max_overflow": 0,
             "pool_timeout": settings.db_pool_timeout,
             "pool_recycle": settings.db_pool_recycle,
-            # The connections that a quiet service doesn't need grow old and are recycled.
+            # So that the connections that a quiet service doesn't need idle.
             "pool_use_lifo": True,
         }
     )
@@ -132,7 +134,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self.engine = create_engine(settings)
-        self._health = PoolHealth(self.engine)
+        self._health = PoolHealth(self.engine, settings.db_pool_size)
         self._pool = cast("QueuePool", self.engine.pool)
         self._sqlite = (
             SQLiteFile(self.engine, settings.db_statement_timeout)
@@ -211,14 +213,14 @@ class Database:
             if self._health.is_spoiled_by(fault):
                 self._health.discard(connection)
             else:
-                self._release(connection)
+                connection.close()
             if fault is None:
                 raise
             raise unavailable(error, fault, is_undone=is_undone) from error
         except asyncio.CancelledError:
             self._health.discard(connection)
             raise
-        self._release(connection)
+        connection.close()
         return [dict(record) for record in records]
 
     async def _connect(self) -> PoolProxiedConnection:
@@ -230,13 +232,6 @@ class Database:
             raise unavailable(error, Fault.CONNECTION_LOST, is_undone=True) from error
         finally:
             self.waiting -= 1
-
-    def _release(self, connection: PoolProxiedConnection) -> None:
-        if self._pool.checkedin() < self._pool.size():
-            connection.close()
-        else:
-            # The pool has enough, so that this one's server is told goodbye.
-            self._health.discard(connection)
 
 
 async def fetch_all(request: Request, statement: Executable, **parameters: Any) -> list[Row]:

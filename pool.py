@@ -1,5 +1,7 @@
-# [Task]: T051, T089 [From]: specs/database/schema.md, specs/reliability.md
-"""Which of the pool's connections can be handed out, told without a round trip on the way."""
+# [Task]: T051, T089, T105 [From]: specs/database/schema.md, specs/reliability.md
+"""Which of the pool's connections can be handed out, told without a round trip on the way, and
+which are kept.
+"""
 
 import asyncio
 import contextlib
@@ -13,6 +15,7 @@ import asyncpg
 from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from faults import SPOILED, Fault
 
@@ -23,6 +26,9 @@ PING_TIMEOUT_SECONDS: Final = 2.0
 # more than two do so in this time.
 READ_ONLY_SECONDS: Final = 3.0
 CLOSE_TIMEOUT_SECONDS: Final = 3.0
+# After so long without use a connection goes that is there only because of a load.
+SPARE_IDLE_SECONDS: Final = 30.0
+TRIM_SECONDS: Final = 1.0
 CANCELS: Final = 4
 CANCEL_PAUSE_SECONDS: Final = 0.25
 
@@ -57,19 +63,23 @@ class PooledConnection(BoundedConnection):
 
 
 class PoolHealth:
-    """Watches the pool of an asyncpg engine. A connection that was closed, that doesn't answer
-    after a long idle time, or that is older than the last silence is replaced by a new one.
-    An SQLite file needs no watching.
+    """Watches an engine's pool. On Postgres, a connection that was closed, that doesn't answer
+    after a long idle time, or that is older than the last silence is replaced by a new one. Those
+    beyond the first `kept` go when they have idled; the pool alone would keep all, or close them as
+    soon as they come back and open new ones the next moment.
     """
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._connections: WeakSet[asyncpg.Connection] = WeakSet()
+    def __init__(self, engine: AsyncEngine, kept: int) -> None:
+        self._kept = kept
+        # The pool's places where a connection was made.
+        self._places: WeakSet[ConnectionPoolEntry] = WeakSet()
+        self._trimming: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._silence_at = -math.inf
         self._refusals = deque([-math.inf, -math.inf], maxlen=2)
+        event.listen(engine.sync_engine, "connect", self._note_connect)
+        event.listen(engine.sync_engine, "checkin", self._note_checkin)
         if engine.dialect.name == "postgresql":
-            event.listen(engine.sync_engine, "connect", self._note_connect)
-            event.listen(engine.sync_engine, "checkin", self._note_checkin)
             event.listen(engine.sync_engine, "checkout", self._check)
 
     def is_spoiled_by(self, fault: Fault | None) -> bool:
@@ -94,24 +104,58 @@ class PoolHealth:
         """
         driver = connection.driver_connection
         connection.detach()
+        self._end_behind(driver)
+
+    def _end_behind(self, driver: Any) -> None:
         ending = asyncio.create_task(self._end(driver))
         # The loop alone would not keep it.
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
     @staticmethod
-    async def _end(driver: asyncpg.Connection) -> None:
+    async def _end(driver: Any) -> None:
         # asyncpg aborts what it can't close; why it couldn't is nobody's concern any more.
         with contextlib.suppress(Exception):
             await driver.close()
 
+    @property
+    def places(self) -> list[ConnectionPoolEntry]:
+        """The pool's places that have a connection, in use or not."""
+        return [place for place in self._places if place.driver_connection is not None]
+
     async def close_connections(self) -> None:
         """Closes all, at the same time."""
-        await asyncio.gather(*map(self._end, self._connections), *self._ending)
+        if self._trimming is not None:
+            self._trimming.cancel()
+        closing = (self._end(place.driver_connection) for place in self.places)
+        await asyncio.gather(*closing, *self._ending)
 
-    def _note_connect(self, connection: Any, record: Any) -> None:
+    def _note_connect(self, _connection: Any, record: Any) -> None:
         record.info["connected_at"] = record.info["idle_since"] = time.monotonic()
-        self._connections.add(connection.driver_connection)
+        self._places.add(record)
+        if self._trimming is None:
+            self._trim_later()
+
+    def _trim_later(self) -> None:
+        self._trimming = asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim)
+
+    def _trim(self) -> None:
+        """Lets go of what has idled, the longest first, while more are there than are kept."""
+        self._trimming = None
+        places = self.places
+        spare = len(places) - self._kept
+        if spare <= 0:
+            return
+        long_ago = time.monotonic() - SPARE_IDLE_SECONDS
+        idle = (
+            place for place in places if not place.in_use and place.info["idle_since"] < long_ago
+        )
+        for place in sorted(idle, key=lambda place: place.info["idle_since"])[:spare]:
+            self._places.discard(place)
+            self._end_behind(place.driver_connection)
+            # Who needs this place again gets a new connection.
+            place.invalidate(soft=True)
+        self._trim_later()
 
     @staticmethod
     def _note_checkin(_connection: Any, record: Any) -> None:

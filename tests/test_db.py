@@ -1,4 +1,4 @@
-# [Task]: T047, T048, T049, T050, T051, T053 [From]: specs/database/schema.md
+# [Task]: T047, T048, T049, T050, T051, T052, T053, T105 [From]: specs/database/schema.md
 """Sessions, single statements, the pool, and a database that fails."""
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Any
 import asyncpg
 import pytest
 from fastapi import FastAPI, Request
-from sqlalchemy import column, event, func, table, text
+from sqlalchemy import event, func, text
 from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
@@ -25,6 +25,11 @@ from tests.proxy import Proxy, proxy_to
 from tests.service import Service, User, make_settings, running
 
 UNAVAILABLE = {"detail": "The database is unavailable, try again"}
+
+
+def driver_connections(service: Service) -> list[asyncpg.Connection]:
+    """Those that the users' pool has now."""
+    return [place.driver_connection for place in service.app.state.database._health.places]
 
 
 @pytest.fixture
@@ -261,24 +266,85 @@ async def test_the_pool_has_the_set_size_and_gives_up_waiting(make_database: Mak
         assert (await service.user().get()).status_code == 200
 
 
-@pytest.mark.requirement("T051")
-async def test_a_connection_too_many_is_closed_after_its_use(make_database: MakeDatabase) -> None:
+@pytest.mark.requirement("T105")
+async def test_connections_above_the_pools_size_are_used_again(
+    make_database: MakeDatabase,
+) -> None:
     url = await make_database("postgresql")
-    settings = make_settings(database_url=url, db_pool_size=1, db_max_overflow=2)
+    settings = make_settings(database_url=url, db_pool_size=1, db_max_overflow=7)
     async with running(settings) as service:
-        database: Database = service.app.state.database
-        slowly = func.pg_sleep(0.2).label("slept")
-        await asyncio.gather(*(database.execute(select(slowly), {}) for _ in range(3)))
+        user = service.user()
+        path = f"/{(await user.new_task())['id']}/complete"
+        for _ in range(5):
+            answers = await asyncio.gather(*(user.request("PATCH", path) for _ in range(20)))
+            assert {answer.status_code for answer in answers} == {200}
 
-        assert database._pool.checkedin() == 1
-        assert database._pool.checkedout() == 0
-        await asyncio.gather(*database._health._ending)
-        own = func.count().label("number")
-        here = column("datname") == func.current_database()
-        (row,) = await database.execute(
-            select(own).select_from(table("pg_stat_activity")).where(here), {}
-        )
-        assert row == {"number": 1}
+        assert await sessions_opened(url) <= 8 + NEEDED_BY_A_START
+        assert len(driver_connections(service)) > 1
+
+
+# One to wait for the database, one to migrate; and the one that counts.
+NEEDED_BY_A_START = 3
+
+
+async def sessions_opened(url: str) -> int:
+    """How many connections to a database there have ever been."""
+    admin = await asyncpg.connect(url)
+    # What a session did is told when it ends, but not that it began.
+    counted: int = await admin.fetchval(
+        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
+    )
+    await admin.close()
+    return counted
+
+
+@pytest.mark.requirement("T105")
+async def test_connections_above_the_pools_size_go_when_they_have_idled(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pool.TRIM_SECONDS", 0.01)
+    settings = make_settings(database_url=database_url, db_pool_size=2, db_max_overflow=3)
+    async with running(settings) as service:
+        user = service.user()
+        task = await user.new_task()
+        async with all_in_use(service, 5):
+            at_most = driver_connections(service)
+            monkeypatch.setattr("pool.SPARE_IDLE_SECONDS", 0)
+            await asyncio.sleep(0.1)
+            # What is in use is nobody's to close.
+            assert driver_connections(service) == at_most
+        async with asyncio.timeout(30):
+            while len(driver_connections(service)) > 2:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.01)
+            await asyncio.gather(*service.app.state.database._health._ending)
+        if service.backend == "postgresql":
+            admin = await asyncpg.connect(database_url)
+            while await admin.fetchval(OTHERS) > 2:  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.01)
+            await admin.close()
+
+        # Two are enough now, and are left alone.
+        await asyncio.sleep(0.1)
+        assert len(driver_connections(service)) == 2
+        # There are as many as before when they are needed.
+        async with all_in_use(service, 5):
+            pass
+        assert (await user.get()).json() == [task]
+
+
+OTHERS = (
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+)
+
+
+@contextlib.asynccontextmanager
+async def all_in_use(service: Service, connections: int) -> AsyncIterator[None]:
+    engine = service.app.state.database.engine
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(connections):
+            await stack.enter_async_context(engine.connect())
+        yield
 
 
 async def wait_for_an_idle_server(url: str) -> None:
@@ -338,7 +404,7 @@ async def test_a_connection_that_closes_on_its_way_out_of_the_pool_is_503(
     async with running(make_settings(database_url=await make_database("postgresql"))) as service:
         user, pool = service.user(), service.app.state.database._pool
         await warm(service, 5)
-        before = set(service.app.state.database._health._connections)
+        before = driver_connections(service)
         connect = pool.connect
 
         def connect_and_cut() -> Any:
@@ -390,7 +456,7 @@ async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         await admin.close()
-        connections = service.app.state.database._health._connections
+        connections = driver_connections(service)
         while not all(one.is_closed() for one in connections):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
 
@@ -451,7 +517,7 @@ async def test_a_session_leaves_a_silent_connection_to_nobody(proxy: Proxy) -> N
         db_max_overflow=0,
     )
     async with running(settings) as service:
-        assert (await service.client.get("/ready")).status_code == 200
+        assert (await service.user().get()).status_code == 200
         connections = proxy.connections
         proxy.passes.clear()
         with pytest.raises(ServiceUnavailable):
@@ -459,7 +525,7 @@ async def test_a_session_leaves_a_silent_connection_to_nobody(proxy: Proxy) -> N
                 await session.exec(select(1))
         proxy.passes.set()
 
-        assert (await service.client.get("/ready")).status_code == 200
+        assert (await service.user().get()).status_code == 200
         # Some to cancel the statement, and a new one to serve.
         assert proxy.connections >= connections + 2
 

@@ -78,7 +78,8 @@ class World:
 
 async def until_all_are_closed(service: Service) -> None:
     """Until the service knows that its connections have ended."""
-    connections = service.app.state.database._health._connections
+    places = service.app.state.database._health.places
+    connections = [place.driver_connection for place in places]
     while not all(one.is_closed() for one in connections):  # noqa: ASYNC110 - there is no event
         await asyncio.sleep(0.01)
 
