@@ -221,11 +221,14 @@ def fault_of(error: BaseException) -> Fault | None:
     )
 
 
-def unavailable(error: Exception, fault: Fault, *, is_undone: bool = False) -> ServiceUnavailable:
+def unavailable(
+    error: Exception, fault: Fault | None, *, is_undone: bool = False
+) -> ServiceUnavailable:
     """The 503 for this error, to be tried once more where that is of use: `is_undone` says that
     nothing was sent that could have been done, or nothing that does harm when it is done twice.
     """
-    DATABASE_FAULTS.labels(fault).inc()
+    if fault is not None:
+        DATABASE_FAULTS.labels(fault).inc()
     if fault in LIMITS:
         TIMEOUTS.labels(LIMITS[fault]).inc()
     return ServiceUnavailable(

@@ -24,6 +24,7 @@ from middleware.request_context import RequestContext
 from middleware.startup import NotStarted, PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
 from openapi import DocumentedAPI
+from readiness import Lookout
 from report import report_settings
 from routes import health, metrics, tasks
 from start import prepare_database
@@ -72,6 +73,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             stack.callback(noting.cancel)
 
         app.state.database = database
+        app.state.lookout = Lookout(settings)
+        stack.push_async_callback(app.state.lookout.close)
         app.state.token_verifier = TokenVerifier(
             secret=secret,
             algorithm=settings.jwt_algorithm,
@@ -118,7 +121,7 @@ def create_app(settings: Settings) -> FastAPI:
         ],
     )
     app.state.settings = settings
-    app.state.database = app.state.token_verifier = NotStarted()
+    app.state.database = app.state.lookout = app.state.token_verifier = NotStarted()
     # As they are, and first: an included router is looked through twice for each request.
     app.router.routes[:0] = [*tasks.router.routes, *health.router.routes]
     if is_measured:

@@ -1,10 +1,10 @@
-# [Task]: T060, T061 [From]: specs/api/rest-endpoints.md
+# [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 """Whether the service lives, and whether it can serve."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, HTTPException, Request, status
 
-from db import PING, fetch_all
 from openapi import operation_id
+from readiness import Lookout
 from schemas import Health, Problem, Readiness
 
 router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
@@ -16,8 +16,15 @@ async def get_health() -> Health:
     return Health(status="healthy")
 
 
-@router.get("/ready", responses={503: {"model": Problem, "description": "The database is away"}})
+@router.get("/ready", responses={503: {"model": Problem, "description": "It can't serve now"}})
 async def get_readiness(request: Request) -> Readiness:
-    """Whether the database can be reached."""
-    await fetch_all(request, PING)
+    """Whether the database can be reached and the tasks can be read there."""
+    lookout: Lookout = request.app.state.lookout
+    if (fault := await lookout.fault()) is not None:
+        # Not raised as it is: the log has it already, once for all who ask.
+        raise HTTPException(
+            status.HTTP_503_SERVICE_UNAVAILABLE,
+            fault.detail,
+            {"Retry-After": str(fault.retry_after)},
+        )
     return Readiness(status="ready")

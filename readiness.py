@@ -1,0 +1,64 @@
+# [Task]: T061, T104 [From]: specs/api/rest-endpoints.md
+"""Whether the service can serve: one look at the database for all who ask."""
+
+import asyncio
+import logging
+import math
+import time
+from typing import Final
+
+import statements
+from config import Settings
+from db import Database
+from errors import ServiceUnavailable
+from faults import fault_of, unavailable
+
+logger = logging.getLogger(__name__)
+
+# How long a look may take, and for how long it holds: together less than the 5 s after which
+# everything works again, since a look may have begun just before the end of a fault.
+LOOK_SECONDS: Final = 3.0
+GOOD_FOR_SECONDS: Final = 1.0
+
+# A task that nobody has: read as requests read theirs.
+NOBODYS: Final = {"owner": "", "task_id": 0}
+
+
+class Lookout:
+    """Asks the database by a connection of its own, which no request waits for and which goes when
+    nobody has asked for a while.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        one = {"db_pool_size": 0, "db_max_overflow": 1}
+        self._database = Database(settings.model_copy(update=one))
+        self._look: asyncio.Task[ServiceUnavailable | None] | None = None
+        self._good_until = -math.inf
+
+    async def fault(self) -> ServiceUnavailable | None:
+        """Why the service can't serve, as of a second ago at most, or None where it can."""
+        if self._look is None or (self._look.done() and time.monotonic() >= self._good_until):
+            self._look = asyncio.create_task(self._take_a_look())
+        # Somebody who goes away leaves it to the others.
+        return await asyncio.shield(self._look)
+
+    async def _take_a_look(self) -> ServiceUnavailable | None:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self._database.execute(statements.GET_TASK, NOBODYS)
+        except ServiceUnavailable as error:
+            fault = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, requests meet it, too
+            fault = unavailable(error, fault_of(error))
+        else:
+            return None
+        finally:
+            self._good_until = time.monotonic() + GOOD_FOR_SECONDS
+        logger.error("Not ready: %s", fault)
+        return fault
+
+    async def close(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            await asyncio.wait([self._look])
+        await self._database.close()
