@@ -1,4 +1,4 @@
-# [Task]: T047, T048, T050, T051, T052, T088, T089, T105 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T047, T048, T050, T051, T052, T088, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 """The database: its engine, its pool, and its two ways to run statements."""
 
 import asyncio
@@ -68,6 +68,8 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
     else:
         connect_args["async_creator_fn"] = partial(connect_postgres, target.hosts)
         connect_args["connection_class"] = PooledConnection if target.pooled else BoundedConnection
+        # What asyncpg runs by itself would else have names, too, which every process gives alike.
+        connect_args["statement_cache_size"] = 0
         connect_args.setdefault("timeout", settings.db_connect_timeout)
         if not is_for_migrations:
             connect_args |= limit_statements(target, settings.db_statement_timeout)
@@ -202,7 +204,6 @@ class Database:
         driver: asyncpg.Connection = connection.driver_connection
         is_undone = True
         try:
-            # By a pooler they have no names and go along with each use, in the same round trip.
             prepared = connection.info.get(sql.text)
             if prepared is None:
                 prepared = connection.info[sql.text] = await driver.prepare(sql.text)

@@ -1,4 +1,4 @@
-# [Task]: T051, T089, T105 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T051, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 """Which of the pool's connections can be handed out, told without a round trip on the way, and
 which are kept.
 """
@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from typing import Any, Final
+from uuid import uuid4
 from weakref import WeakSet
 
 import asyncpg
@@ -34,7 +35,15 @@ CANCEL_PAUSE_SECONDS: Final = 0.25
 
 
 class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
-    """A connection whose end has a limit; asyncpg's own waits for the server to hang up."""
+    """A connection whose end has a limit (asyncpg's own waits for the server to hang up), and whose
+    statements have names that no other process gives.
+
+    asyncpg counts them, so that all processes give the same ones. Behind a transaction pooler that
+    nobody declared, the name of a SELECT would be another process's DELETE.
+    """
+
+    async def prepare(self, query: str, **options: Any) -> Any:
+        return await super().prepare(query, **options | {"name": f"todo_{uuid4().hex}"})
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
         with contextlib.suppress(TimeoutError):
@@ -47,6 +56,9 @@ class PooledConnection(BoundedConnection):
     A pooler passes over the cancelling of a statement that still waits for a server, and may give
     it one the next moment. So it is cancelled some more times, and then the pooler is left.
     """
+
+    # Without names, statements go along with each use, in the same round trip.
+    prepare = asyncpg.Connection.prepare
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
         if not self._cancellations:

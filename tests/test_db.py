@@ -1,9 +1,10 @@
-# [Task]: T047, T048, T049, T050, T051, T052, T053, T105 [From]: specs/database/schema.md
+# [Task]: T047, T048, T049, T050, T051, T052, T053, T103, T105 [From]: specs/database/schema.md
 """Sessions, single statements, the pool, and a database that fails."""
 
 import asyncio
 import contextlib
 import logging
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from sqlmodel import select
 import statements
 from db import PING, Database, SessionDep, fetch_all
 from errors import ServiceUnavailable
-from migrations import upgrade_schema
+from migrations import migration_connection, upgrade_schema
 from models import Task
 from readiness import Lookout
 from tests.databases import MakeDatabase
@@ -95,6 +96,31 @@ async def test_a_single_statement_is_only_one(service: Service) -> None:
 
     with pytest.raises(RuntimeError, match="use SessionDep"):
         await fetch_all(request, PING)
+
+
+PREPARED = text("SELECT name FROM pg_prepared_statements")
+
+
+@pytest.mark.requirement("T103")
+@pytest.mark.parametrize("is_declared", [False, True], ids=["direct", "pooler"])
+async def test_a_statements_name_is_no_other_processs(proxy: Proxy, *, is_declared: bool) -> None:
+    suffix = "?pgbouncer=true" if is_declared else ""
+    settings = make_settings(database_url=proxy.url + suffix, db_pool_size=1, db_max_overflow=0)
+    async with running(settings) as service:
+        database: Database = service.app.state.database
+        await database.execute(statements.GET_TASK, {"owner": "", "task_id": 1})
+        async with database.session() as session:
+            await session.exec(select(Task))
+            driver = (await (await session.connection()).get_raw_connection()).driver_connection
+            assert driver is not None
+            await driver.fetchval("SELECT $1::int", 1)  # what asyncpg runs by itself
+        names = [row["name"] for row in await database.execute(PREPARED, {})]
+    async with migration_connection(settings) as connection:
+        names += (await connection.execute(PREPARED)).scalars()
+
+    assert all(re.fullmatch("todo_[0-9a-f]{32}", name) for name in names)
+    assert len(set(names)) == len(names)
+    assert bool(names) is not is_declared
 
 
 NO_KEY = {"key": None, "digest": None}

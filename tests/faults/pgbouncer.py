@@ -27,6 +27,7 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
+ignore_startup_parameters = {ignored}
 pool_mode = transaction
 default_pool_size = {pool_size}
 max_client_conn = 100
@@ -35,12 +36,20 @@ server_login_retry = 1
 
 
 class PgBouncer:
+    """Its URL declares it, or else it keeps to itself what would give it away."""
+
     def __init__(
-        self, program: str, folder: Path, postgres: PrivatePostgres, database: str
+        self,
+        program: str,
+        folder: Path,
+        postgres: PrivatePostgres,
+        database: str,
+        *,
+        is_declared: bool,
     ) -> None:
         port = pick_port()
         url = make_url(postgres.url(database)).set(host="127.0.0.1", port=port)
-        url = url.set(query={"pgbouncer": "true"})
+        url = url.set(query={"pgbouncer": "true"} if is_declared else {})
         self.url = url.render_as_string(hide_password=False)
         self._port = port
         self._database = database
@@ -48,7 +57,12 @@ class PgBouncer:
         self._program = program
         self._process: asyncio.subprocess.Process | None = None
         config = CONFIG.format(
-            database=database, socket=postgres.folder, role=ROLE, port=port, pool_size=POOL_SIZE
+            database=database,
+            socket=postgres.folder,
+            role=ROLE,
+            port=port,
+            pool_size=POOL_SIZE,
+            ignored="" if is_declared else "statement_timeout",
         )
         (folder / "pgbouncer.ini").write_text(config)
         # For whom it runs as.
@@ -86,14 +100,16 @@ class PgBouncer:
 
 
 @asynccontextmanager
-async def pgbouncer_before(postgres: PrivatePostgres, database: str) -> AsyncIterator[PgBouncer]:
+async def pgbouncer_before(
+    postgres: PrivatePostgres, database: str, *, is_declared: bool = True
+) -> AsyncIterator[PgBouncer]:
     """A pooler of one database. The test is skipped where PgBouncer isn't installed."""
     # Where Debian has it isn't on everybody's path.
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if program is None:
         pytest.skip("PgBouncer isn't installed (apt-get install pgbouncer)")
     folder = Path(tempfile.mkdtemp(prefix="todo-api-"))
-    pooler = PgBouncer(program, folder, postgres, database)
+    pooler = PgBouncer(program, folder, postgres, database, is_declared=is_declared)
     try:
         await pooler.start()
         yield pooler

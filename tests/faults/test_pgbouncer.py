@@ -1,11 +1,13 @@
-# [Task]: T094 [From]: specs/reliability.md
+# [Task]: T094, T103 [From]: specs/reliability.md, specs/database/schema.md
 """The service behind a real PgBouncer in transaction mode."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
@@ -77,6 +79,58 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
 
         assert (await user.get(f"/{task['id']}")).json() == task
         assert (await user.toggle(task["id"])).status_code == 200
+
+
+@pytest.mark.requirement("T103")
+async def test_a_pooler_that_nobody_declared_runs_no_statement_of_another(
+    killable: PrivatePostgres, tmp_path: Path
+) -> None:
+    """Two processes that prepare their statements in another order, with few places to go."""
+    database = await killable.make_database()
+    chance = Random(103)
+    async with (
+        pgbouncer_before(killable, database, is_declared=False) as pooler,
+        AsyncExitStack() as stack,
+    ):
+        users = []
+        for _ in range(2):
+            service = Deployment(tmp_path, DATABASE_URL=pooler.url, **SHORT_LIMITS)
+            await stack.enter_async_context(service)
+            client = httpx.AsyncClient(base_url=service.url, timeout=30)
+            users += [User(await stack.enter_async_context(client), "somebody")] * 4
+        tasks: dict[int, str] = {}
+        statuses: Counter[int] = Counter()
+
+        async def until_done(user: User, method: str, path: str = "", **kwargs: Any) -> Any:
+            for _ in range(50):
+                answer = await user.request(method, path, **kwargs)
+                statuses[answer.status_code] += 1
+                if answer.status_code != 503:
+                    return answer.json()
+            pytest.fail("it was never done")
+
+        async def work(name: int, user: User) -> None:
+            """Makes, gets, changes and fails to delete tasks, each in an order of its own."""
+            methods = chance.sample(["GET", "PUT", "DELETE"], 3)
+            for number in range(20):
+                title = f"{name}-{number}"
+                key = {"Idempotency-Key": title}
+                made = await until_done(user, "POST", json={"title": title}, headers=key)
+                tasks[made["id"]] = title
+                for method in methods:
+                    if method == "DELETE":
+                        await until_done(user, "DELETE", "/4611686018427387904")
+                        continue
+                    task_id = chance.choice(list(tasks))
+                    body = {"json": {"completed": True}} if method == "PUT" else {}
+                    found = await until_done(user, method, f"/{task_id}", **body)
+                    assert (found["id"], found["title"]) == (task_id, tasks[task_id])
+
+        await asyncio.gather(*(work(name, user) for name, user in enumerate(users)))
+    async with killable.admin(database) as admin:
+        rows = await admin.fetch("SELECT id, title FROM task")
+    assert dict(rows) == tasks
+    assert set(statuses) <= {200, 201, 404, 503}
 
 
 BUSY = (
