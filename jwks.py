@@ -1,29 +1,32 @@
-# [Task]: T025, T026, T027 [From]: specs/features/authentication.md
-"""The keys that a Better Auth server publishes (RFC 7517), fetched, kept and refetched."""
+# [Task]: T025, T026, T027, T124 [From]: specs/features/authentication.md
+"""The keys that a Better Auth server publishes (RFC 7517), kept and fetched again."""
 
 import asyncio
+import json
 import logging
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
-import httpx
 import jwt
-from pydantic import BaseModel
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from errors import ServiceUnavailable
+from key_client import FETCH_TIMEOUT_SECONDS, KeyClient, NoKeyList
 
 logger = logging.getLogger(__name__)
 
-FETCH_TIMEOUT_SECONDS: Final = 5.0
-MAX_RESPONSE_BYTES: Final = 256 * 1024
 # A withdrawn key stops working after this long at the latest.
 MAX_AGE_SECONDS: Final = 600.0
 # How often an unknown key id may cause a fetch, and how soon a failed one is tried again…
 REFETCH_SECONDS: Final = 30.0
 # …or, where there is no list at all to go on with:
 RETRY_WITHOUT_KEYS_SECONDS: Final = 1.0
+# How many key ids that were looked for in vain are remembered. More are strangers' inventions.
+REMEMBERED_MISSES: Final = 100
 
 # Which algorithms a key of a type and curve may verify.
 ALGORITHMS: Final[dict[tuple[str, str | None], tuple[str, ...]]] = {
@@ -33,11 +36,15 @@ ALGORITHMS: Final[dict[tuple[str, str | None], tuple[str, ...]]] = {
     ("RSA", None): ("RS256", "PS256"),
 }
 
+# What takes longer to verify with than any key that is in use. RFC 7518, 3.3, has the lower bound.
+RSA_BITS: Final = range(2048, 8192 + 1)
+MAX_RSA_EXPONENT: Final = 2**32
+# The y of the points of order 1, 2, 4 and 8 on edwards25519, for which anybody can sign.
+FIELD: Final = 2**255 - 19
+ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER: Final = frozenset({0, 1, FIELD - 1, ORDER_8, FIELD - ORDER_8})
 
-class KeyList(BaseModel):
-    """A JWK set (RFC 7517, section 5), its keys as they come."""
-
-    keys: list[dict[str, Any]]
+Keys = dict[str, dict[str, jwt.PyJWK]]
 
 
 class KeySet:
@@ -46,107 +53,137 @@ class KeySet:
     serve on. Fetches run one at a time, and everybody who needs one waits for the same.
     """
 
-    def __init__(
-        self, url: str, client: httpx.AsyncClient, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._url = url
+    def __init__(self, client: KeyClient, clock: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._clock = clock
-        self._keys: dict[str, dict[str, jwt.PyJWK]] | None = None
+        self._keys: Keys | None = None
         self._fetched_at = -math.inf
         self._failed_at = -math.inf
         self._searched_at = -math.inf
-        self._fetch: asyncio.Task[None] | None = None
+        # Ids that the last fetch was to bring, and didn't.
+        self._missing: set[str] = set()
+        self._fetch: asyncio.Task[Keys | None] | None = None
 
     @staticmethod
     def serves(algorithm: str) -> bool:
         return any(algorithm in algorithms for algorithms in ALGORITHMS.values())
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK | None:
-        """The key of this id if it may verify this algorithm.
+        """The key of this id if it may verify this algorithm, None where the list doesn't have it.
 
-        Raises `ServiceUnavailable` where no list of keys could be had yet.
+        Raises `ServiceUnavailable` where that can't be known: there is no list, or the id isn't in
+        it and can't be looked for in a fresh one now.
         """
         now = self._clock()
-        if self._keys is None:
-            if now >= self._failed_at + RETRY_WITHOUT_KEYS_SECONDS:
-                await self._refresh()
-            if self._keys is not None and key_id not in self._keys:
-                self._searched_at = now
-        elif now >= max(self._fetched_at + MAX_AGE_SECONDS, self._failed_at + REFETCH_SECONDS):
+        if self._keys is None or key_id not in self._keys:
+            return (await self._search(key_id)).get(algorithm)
+        if now >= max(self._fetched_at + MAX_AGE_SECONDS, self._failed_at + REFETCH_SECONDS):
             fetch = self._refresh()
             # Nobody waits again for a key server that was away just now.
             if now >= self._failed_at + 2 * REFETCH_SECONDS:
                 await fetch
-        elif key_id not in self._keys:
-            if now >= self._searched_at + REFETCH_SECONDS:
-                self._searched_at = now
-                await self._refresh()
-            elif self._fetch_under_way:
-                await self._refresh()
-
-        if self._keys is None:
-            raise ServiceUnavailable(
-                "The published keys of JWKS_URL could not be fetched.",
-                detail="The keys to verify tokens with are unavailable, try again",
-                retry_after=math.ceil(FETCH_TIMEOUT_SECONDS),
-            )
         return self._keys.get(key_id, {}).get(algorithm)
 
-    def close(self) -> None:
+    async def _search(self, key_id: str) -> dict[str, jwt.PyJWK]:
+        """What a fresh list has under an id that isn't in the one in hand."""
+        if self._fetch_under_way:
+            # It may bring the key, or have been answered before the key was published.
+            await self._refresh()
+        if self._keys is not None and key_id in self._keys:
+            return self._keys[key_id]
+
+        now = self._clock()
+        # One that is under way now has begun since, and is as good as one's own.
+        if self._fetch_under_way or now >= self._next_search:
+            if self._keys is not None:
+                self._searched_at = now
+            keys = await self._refresh()
+            if keys is not None and key_id in keys:
+                return keys[key_id]
+            if keys is not None:
+                self._searched_at = now
+                if len(self._missing) < REMEMBERED_MISSES:
+                    self._missing.add(key_id)
+                return {}
+        elif key_id in self._missing:
+            return {}
+        seconds = FETCH_TIMEOUT_SECONDS
+        if self._keys is not None:
+            seconds = max(1, self._next_search - self._clock())
+        raise ServiceUnavailable(
+            "A token's key can't be looked for: the list of JWKS_URL (or BETTER_AUTH_URL) could not"
+            " be fetched, or was less than 30 s ago.",
+            detail="The keys to verify tokens with are unavailable, try again",
+            retry_after=math.ceil(seconds),
+        )
+
+    async def close(self) -> None:
         """Gives up a fetch that is under way."""
         if self._fetch is not None:
             self._fetch.cancel()
+        await self._client.close()
 
     @property
-    def _fetch_under_way(self) -> asyncio.Task[None] | None:
+    def _next_search(self) -> float:
+        if self._keys is None:
+            return self._failed_at + RETRY_WITHOUT_KEYS_SECONDS
+        return self._searched_at + REFETCH_SECONDS
+
+    @property
+    def _fetch_under_way(self) -> asyncio.Task[Keys | None] | None:
         return None if self._fetch is None or self._fetch.done() else self._fetch
 
-    def _refresh(self) -> asyncio.Future[None]:
-        """The fetch that is under way, or a new one."""
+    def _refresh(self) -> asyncio.Future[Keys | None]:
+        """The fetch that is under way, or a new one: the new list, or None where there is none."""
         self._fetch = self._fetch_under_way or asyncio.create_task(self._fetch_keys())
         # Shielded, since others may wait for it too when this request is given up.
         return asyncio.shield(self._fetch)
 
-    async def _fetch_keys(self) -> None:
+    async def _fetch_keys(self) -> Keys | None:
         try:
-            async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
-                self._keys = read_keys(await self._download())
-            self._fetched_at = self._clock()
-        except (httpx.HTTPError, OSError, ValueError) as error:
+            keys = read_keys(await self._client.fetch())
+        except NoKeyList as error:
             self._failed_at = self._clock()
+            self._missing.clear()
             logger.warning(
-                "The published keys could not be fetched from JWKS_URL: %s", type(error).__name__
+                "The published keys could not be fetched from JWKS_URL (by default BETTER_AUTH_URL"
+                " + /api/auth/jwks): %s",
+                error,
             )
-
-    async def _download(self) -> bytes:
-        content = bytearray()
-        # A compressed list could be of any size before it is known to be too long.
-        headers = {"Accept-Encoding": "identity"}
-        async with self._client.stream("GET", self._url, headers=headers) as response:
-            response.raise_for_status()
-            async for chunk in response.aiter_raw():
-                content += chunk
-                if len(content) > MAX_RESPONSE_BYTES:
-                    raise ValueError("the list of keys is too long")
-        return bytes(content)
+            return None
+        self._fetched_at = self._clock()
+        # What was withdrawn has been looked for, too.
+        self._missing = set(self._keys or ()) - keys.keys()
+        self._keys = keys
+        return keys
 
 
-def read_keys(content: bytes) -> dict[str, dict[str, jwt.PyJWK]]:
-    """The keys of a JWK set that can verify tokens, by id and algorithm; others are passed over.
+def read_keys(content: bytes) -> Keys:
+    """The keys of a JWK set (section 5) that can verify tokens, by id and algorithm. Others are
+    passed over, and so is all but the first of those that have an id and an algorithm in common.
 
-    Raises `ValueError` for what is no JWK set.
+    Raises `NoKeyList` for what is no JWK set.
     """
-    keys: dict[str, dict[str, jwt.PyJWK]] = {}
-    for jwk in KeyList.model_validate_json(content).keys:
-        key_id = jwk.get("kid")
-        if not isinstance(key_id, str) or jwk.get("use", "sig") != "sig" or "d" in jwk:
-            continue  # no id, for encryption, or the private half, which everybody has now
+    try:
+        # A number of thousands of digits would be refused as an integer.
+        document = json.loads(content.decode(), parse_int=float)
+    except (ValueError, RecursionError):
+        document = None
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise NoKeyList('the answer is no {"keys": […]}: see that it is where the keys are')
+    keys: Keys = {}
+    for jwk in entries:
+        if not isinstance(jwk, dict) or not isinstance(key_id := jwk.get("kid"), str):
+            continue
+        # An id that is there needn't be looked for, whatever its key.
+        usable = keys.setdefault(key_id, {})
         for algorithm in algorithms_of(jwk):
-            try:
-                keys.setdefault(key_id, {}).setdefault(algorithm, jwt.PyJWK(jwk, algorithm))
-            except jwt.PyJWTError:
-                logger.warning("A published key is malformed and passed over")
+            with suppress(jwt.PyJWTError):
+                key = jwt.PyJWK(jwk, algorithm)
+                if is_sound(key.key):
+                    usable.setdefault(algorithm, key)
+    logger.info("%d published keys, %d of use here", len(entries), sum(map(bool, keys.values())))
     return keys
 
 
@@ -155,6 +192,18 @@ def algorithms_of(jwk: dict[str, Any]) -> tuple[str, ...]:
     key_type, curve = jwk.get("kty"), jwk.get("crv")
     if not isinstance(key_type, str) or not isinstance(curve, str | None):
         return ()
+    if jwk.get("use", "sig") != "sig" or "d" in jwk:
+        return ()  # for encryption, or the private half, which everybody has now
     allowed = ALGORITHMS.get((key_type, curve), ())
     own = jwk.get("alg")
     return allowed if own is None else tuple(name for name in allowed if name == own)
+
+
+def is_sound(key: object) -> bool:
+    """Whether only its owner can sign for it, as far as it shows, and it is verified in no time."""
+    if isinstance(key, Ed25519PublicKey):
+        y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255
+        return y % FIELD not in SMALL_ORDER
+    if isinstance(key, RSAPublicKey):
+        return key.key_size in RSA_BITS and key.public_numbers().e < MAX_RSA_EXPONENT
+    return True

@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import httpx
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -17,6 +16,7 @@ from db import Database
 from development import development_secret, print_demo
 from errors import ERROR_HANDLERS
 from jwks import KeySet
+from key_client import KeyClient
 from logs import configure_logging
 from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
 from middleware.metrics import MeasureRequests, keep_noting
@@ -49,16 +49,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.enter_context(bounded_stop(settings.shutdown_timeout))
         ending = asyncio.create_task(end_unread(settings.send_timeout))
         stack.callback(ending.cancel)
+        keys = None
+        # Before the database is waited for, since it may refuse the start.
+        if settings.published_keys_url is not None:
+            keys = KeySet(KeyClient(settings.published_keys_url, f"todo-api/{app.version}"))
+            stack.push_async_callback(keys.close)
+
         database = Database(settings)
         stack.push_async_callback(database.close)
         with ending_at_once():
             await prepare_database(database, settings)
-
-        keys = None
-        if settings.published_keys_url is not None:
-            client = await stack.enter_async_context(httpx.AsyncClient())
-            keys = KeySet(settings.published_keys_url, client)
-            stack.callback(keys.close)
 
         secret = None
         if settings.better_auth_secret is not None:

@@ -13,6 +13,7 @@ from db import Database, Row
 from logs import quiet_libraries
 from main import create_app
 from tests.databases import MakeDatabase, postgres_database, postgres_server
+from tests.keys import KeyServer, serving_keys
 from tests.leaks import watch
 from tests.server import serving
 from tests.service import Service, User, check_statement, make_settings, running
@@ -110,6 +111,12 @@ async def live_port(
 async def database_url(request: pytest.FixtureRequest, make_database: MakeDatabase) -> str:
     """An empty database of each backend, for a test that needs its own."""
     return await make_database(request.param)
+
+
+@pytest.fixture
+async def key_server() -> AsyncIterator[KeyServer]:
+    async with serving_keys() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-# [Task]: T025, T026, T027, T082 [From]: specs/features/authentication.md
+# [Task]: T025, T026, T027, T082, T124 [From]: specs/features/authentication.md
 """Tokens signed with published keys, and the life of the list of keys."""
 
 import asyncio
@@ -13,88 +13,20 @@ from typing import Any
 import httpx
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, rsa
+from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
+from jwt.utils import to_base64url_uint
 
 from errors import ServiceUnavailable
-from jwks import KeySet
+from jwks import KeySet, read_keys
+from key_client import KeyClient
 from tests.databases import MakeDatabase
+from tests.keys import KEYS, ORIGIN, RSA_KEY, USER, KeyServer, public_jwk, published_token
 from tests.service import Service, bearer, make_settings, make_token, running, sign_raw
-from tokens import InvalidToken, TokenVerifier
+from tokens import InvalidToken, TokenVerifier, encode_segment
 
-ORIGIN = "https://app.example"
-USER = "key-holder"
 INVALID = (401, {"detail": "Invalid token"})
 UNAVAILABLE = (503, {"detail": "The keys to verify tokens with are unavailable, try again"})
-
-RSA_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-KEYS: dict[str, tuple[Any, type[Any], str]] = {
-    "EdDSA": (ed25519.Ed25519PrivateKey.generate(), OKPAlgorithm, "EdDSA"),
-    "ES256": (ec.generate_private_key(ec.SECP256R1()), ECAlgorithm, "ES256"),
-    "ES512": (ec.generate_private_key(ec.SECP521R1()), ECAlgorithm, "ES512"),
-    "RS256": (RSA_KEY, RSAAlgorithm, "RS256"),
-    "PS256": (RSA_KEY, RSAAlgorithm, "PS256"),
-}
-
-
-def public_jwk(name: str, **members: Any) -> dict[str, Any]:
-    """A key as Better Auth publishes it; a member of None is left out."""
-    private, algorithm, alg = KEYS[name]
-    jwk = algorithm.to_jwk(private.public_key(), as_dict=True)
-    jwk.pop("key_ops", None)
-    jwk |= {"alg": alg, "kid": name} | members
-    return {member: value for member, value in jwk.items() if value is not None}
-
-
-def published_token(name: str = "EdDSA", kid: str | None = "", **claims: Any) -> str:
-    """A token as Better Auth signs it, unless told otherwise."""
-    private, _, algorithm = KEYS[name]
-    headers: dict[str, Any] = {"typ": None}
-    if kid is not None:
-        headers["kid"] = kid or name
-    content = {"iss": ORIGIN, "aud": ORIGIN, "iat": int(time.time())} | claims
-    return make_token(USER, key=private, algorithm=algorithm, headers=headers, **content)
-
-
-class KeyServer:
-    """An HTTP server that publishes keys and counts how often it was asked."""
-
-    def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = [public_jwk(name) for name in KEYS]
-        self.body: bytes | None = None
-        self.status = 200
-        self.headers = ""
-        self.asked = 0
-        self.is_asked = asyncio.Event()
-        self.may_answer = asyncio.Event()
-        self.may_answer.set()
-        self.url = ""
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            self.asked += 1
-            self.is_asked.set()
-            await self.may_answer.wait()
-            body = self.body
-            if body is None:
-                body = json.dumps({"keys": self.keys}).encode()
-            head = f"HTTP/1.1 {self.status} Status\r\nContent-Length: {len(body)}\r\n{self.headers}"
-            writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
-            await writer.drain()
-        writer.close()
-
-
-@pytest.fixture
-async def key_server() -> AsyncIterator[KeyServer]:
-    keys = KeyServer()
-    server = await asyncio.start_server(keys.answer, "127.0.0.1", 0)
-    keys.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/api/auth/jwks"
-    yield keys
-    keys.may_answer.set()
-    server.close()
-    await server.wait_closed()
-
 
 Start = Callable[..., contextlib.AbstractAsyncContextManager[Service]]
 
@@ -113,9 +45,29 @@ def start(make_database: MakeDatabase, key_server: KeyServer) -> Start:
     return start_service
 
 
+async def ask_in_full(service: Service, token: str) -> httpx.Response:
+    return await service.client.get(f"/api/{USER}/tasks", headers=bearer(token))
+
+
 async def ask(service: Service, token: str) -> tuple[int, Any]:
-    response = await service.client.get(f"/api/{USER}/tasks", headers=bearer(token))
+    response = await ask_in_full(service, token)
     return response.status_code, response.json()
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+async def key_set(key_server: KeyServer) -> AsyncIterator[tuple[KeySet, Clock]]:
+    clock = Clock()
+    keys = KeySet(KeyClient(key_server.url, "todo-api/test"), clock)
+    yield keys, clock
+    await keys.close()
 
 
 @pytest.mark.requirement("T025")
@@ -262,6 +214,141 @@ async def test_weak_and_foreign_keys_verify_nothing(start: Start, key_server: Ke
         assert await ask(service, published_token("RS256")) == INVALID
 
 
+@pytest.mark.requirement("T124")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *(
+            "null",
+            "true",
+            "5",
+            "-1e999",
+            "NaN",
+            '"kid"',
+            '"\\ud800"',
+            "[]",
+            "[[]]",
+            "{}",
+            "9" * 5000,
+        ),
+        *("[" * 300 + "]" * 300, '{"kid": {}}', '{"kid": "\\ud800"}', '{"kid": "x", "kty": {}}'),
+        '{"kid": "x", "kty": "OKP", "crv": "Ed25519", "x": "\\ud800"}',
+        '{"kid": "x", "kty": "OKP", "crv": "Ed25519", "x": "é"}',
+        '{"kid": "x", "kty": "EC", "crv": "P-256", "x": {}, "y": []}',
+        '{"kid": "x", "kty": "RSA", "n": "AQAB"}',
+        '{"kid": "x", "kty": "RSA", "n": "", "e": ""}',
+        '{"kid": "x", "kty": "oct", "k": "c2VjcmV0", "alg": "HS256"}',
+        '{"kid": "x", "kty": ["RSA"], "alg": ["RS256"], "use": []}',
+    ],
+    ids=lambda entry: entry[:50],
+)
+async def test_what_is_no_key_is_passed_over(
+    start: Start, key_server: KeyServer, entry: str
+) -> None:
+    good = json.dumps(public_jwk("EdDSA"))
+    key_server.body = f'{{"keys": [{entry}, {good}, {entry}]}}'.encode()
+    async with start() as service:
+        assert await ask(service, published_token()) == (200, [])
+
+
+FIELD = 2**255 - 19
+# The points of edwards25519 whose order divides 8 (RFC 8032, 5.1) by their y, each with both signs,
+# and where 255 bits allow also in the form that isn't reduced.
+ORDER_8 = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+SMALL_ORDER = [
+    y | sign << 255
+    for y in (0, 1, FIELD - 1, FIELD, FIELD + 1, ORDER_8, FIELD - ORDER_8)
+    for sign in (0, 1)
+]
+
+
+@pytest.mark.requirement("T124")
+@pytest.mark.parametrize("point", SMALL_ORDER, ids=hex)
+async def test_nobody_signs_for_a_point_of_small_order(
+    start: Start, key_server: KeyServer, point: int
+) -> None:
+    jwk = public_jwk("EdDSA", x=encode_segment(point.to_bytes(32, "little")), kid="small")
+    verifies = jwt.PyJWK(jwk)
+    claims = {"sub": USER, "iss": ORIGIN, "aud": ORIGIN, "exp": int(time.time()) + 900}
+    # R is the neutral point and S is 0, which fits one in eight messages, or all.
+    forgery = encode_segment(b"\1".ljust(64, b"\0"))
+    for number in range(200):
+        header = json.dumps({"alg": "EdDSA", "kid": "small"})
+        content = json.dumps(claims | {"jti": str(number)})
+        token = ".".join(encode_segment(part.encode()) for part in (header, content))
+        with contextlib.suppress(jwt.InvalidSignatureError):
+            jwt.decode(f"{token}.{forgery}", verifies, audience=ORIGIN)
+            break
+    else:
+        pytest.fail("no forgery")
+
+    key_server.keys.append(jwk)
+    async with start() as service:
+        assert await ask(service, f"{token}.{forgery}") == INVALID
+
+
+def rsa_jwk(modulus: int, exponent: int, **members: Any) -> dict[str, Any]:
+    numbers = {"n": to_base64url_uint(modulus).decode(), "e": to_base64url_uint(exponent).decode()}
+    return {"kty": "RSA", "kid": "rsa"} | numbers | members
+
+
+@pytest.mark.requirement("T124")
+@pytest.mark.parametrize(
+    ("bits", "exponent", "is_good"),
+    [
+        *[(2048, 3, True), (2048, 65537, True), (8192, 2**32 - 1, True)],
+        *[(2047, 65537, False), (8193, 65537, False), (100_000, 65537, False)],
+        *[(2048, 1, False), (2048, 0, False), (2048, 65536, False), (2048, 2**32 + 1, False)],
+        *[(2048, 2**2047 - 1, False), (2048, 2**2049 - 1, False), (6, 3, False)],
+    ],
+)
+def test_a_key_of_rsa_is_neither_weak_nor_costly(
+    bits: int, exponent: int, *, is_good: bool
+) -> None:
+    content = json.dumps({"keys": [rsa_jwk(2 ** (bits - 1) + 9, exponent)]}).encode()
+
+    assert list(read_keys(content)["rsa"]) == (["RS256", "PS256"] if is_good else [])
+
+
+@pytest.mark.requirement("T124")
+def test_a_point_that_is_not_on_its_curve_is_passed_over() -> None:
+    for name in ("ES256", "ES512"):
+        jwk = public_jwk(name)
+        content = json.dumps({"keys": [jwk | {"x": jwk["y"]}]}).encode()
+        assert read_keys(content) == {name: {}}
+
+
+@pytest.mark.requirement("T124")
+async def test_of_two_keys_with_one_id_the_first_counts(
+    start: Start, key_server: KeyServer
+) -> None:
+    other = ed25519.Ed25519PrivateKey.generate()
+    second = OKPAlgorithm.to_jwk(other.public_key(), as_dict=True) | {"kid": "EdDSA"}
+    malformed = public_jwk("EdDSA", x="AAAA")
+    key_server.keys = [malformed, public_jwk("EdDSA"), second, public_jwk("ES256", kid="EdDSA")]
+    claims: dict[str, Any] = {"headers": {"kid": "EdDSA"}, "iss": ORIGIN, "aud": ORIGIN}
+    async with start() as service:
+        assert await ask(service, published_token()) == (200, [])
+        token = make_token(USER, key=other, algorithm="EdDSA", **claims)
+        assert await ask(service, token) == INVALID
+        # Another kind of key is another key.
+        assert await ask(service, published_token("ES256", kid="EdDSA")) == (200, [])
+
+
+@pytest.mark.requirement("T124")
+async def test_an_id_that_is_listed_is_not_looked_for(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, _ = key_set
+    key_server.keys = [public_jwk("EdDSA", x="AAAA"), public_jwk("ES256", use="enc")]
+
+    for name in ("EdDSA", "ES256", "EdDSA"):
+        assert await keys.find(name, name) is None
+    assert key_server.asked == 1
+
+
 @pytest.mark.requirement("T027")
 @pytest.mark.parametrize(
     ("status", "body"),
@@ -274,7 +361,12 @@ async def test_weak_and_foreign_keys_verify_nothing(start: Start, key_server: Ke
         (200, b"[]"),
         (200, b"{}"),
         (200, b'{"keys": {}}'),
-        (200, b'{"keys": [5]}'),
+        (200, b'{"keys": 5}'),
+        (200, b'{"Keys": []}'),
+        (200, b'{"keys": []'),
+        (200, b'"keys"'),
+        (200, b"[" * 100_000),
+        (200, b'\xef\xbb\xbf{"keys": []}'),
         (200, b'{"keys": null}'),
         (200, b"\xff"),
         (200, b'{"keys": []}'.ljust(256 * 1024 + 1)),
@@ -285,7 +377,7 @@ async def test_no_list_of_keys_is_503(
 ) -> None:
     key_server.status, key_server.body = status, body
     async with start() as service:
-        response = await service.client.get(f"/api/{USER}/tasks", headers=bearer(published_token()))
+        response = await ask_in_full(service, published_token())
         assert (response.status_code, response.json()) == UNAVAILABLE
         assert response.headers["Retry-After"] == "5"
         assert await ask(service, make_token(USER)) == (200, [])
@@ -310,30 +402,15 @@ async def test_an_unreachable_key_server_is_503(start: Start) -> None:
 
 
 @pytest.mark.requirement("T027")
-@pytest.mark.parametrize("body", [b'{"keys": []}', b'{"keys": []}'.ljust(256 * 1024)])
+@pytest.mark.parametrize(
+    "body", [b'{"keys": []}', b'{"keys": []}'.ljust(256 * 1024), b'{"keys": [5]}']
+)
 async def test_an_empty_list_of_keys_is_a_list(
     start: Start, key_server: KeyServer, body: bytes
 ) -> None:
     key_server.body = body
     async with start() as service:
         assert await ask(service, published_token()) == INVALID
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-async def key_set(key_server: KeyServer) -> AsyncIterator[tuple[KeySet, Clock]]:
-    clock = Clock()
-    async with httpx.AsyncClient() as client:
-        keys = KeySet(key_server.url, client, clock)
-        yield keys, clock
-        keys.close()
 
 
 @pytest.mark.requirement("T026")
@@ -361,13 +438,168 @@ async def test_an_unknown_key_is_looked_for_at_most_once_in_30_seconds(
     assert await keys.find("rotated", "ES256")
     assert key_server.asked == 2
 
-    for _ in range(29):
+    for seconds in range(29, 0, -1):
         clock.now += 1
-        assert await keys.find("unknown", "EdDSA") is None
+        with pytest.raises(ServiceUnavailable) as unavailable:
+            await keys.find("unknown", "EdDSA")
+        assert unavailable.value.retry_after == seconds
     assert key_server.asked == 2
     clock.now += 1
     assert await keys.find("unknown", "EdDSA") is None
     assert key_server.asked == 3
+
+
+@pytest.mark.requirement("T027")
+async def test_a_strangers_invented_key_makes_no_401_of_a_new_one(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, clock = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    assert await keys.find("invented", "EdDSA") is None
+    key_server.keys.append(public_jwk("ES256", kid="rotated"))
+
+    for _ in range(29):
+        clock.now += 1
+        with pytest.raises(ServiceUnavailable):
+            await keys.find("rotated", "ES256")
+        with pytest.raises(ServiceUnavailable):
+            await keys.find(f"invented {clock.now}", "EdDSA")
+        # Just looked for in vain.
+        assert await keys.find("invented", "EdDSA") is None
+    clock.now += 1
+    assert await keys.find("rotated", "ES256")
+    assert key_server.asked == 3
+
+
+@pytest.mark.requirement("T027")
+@pytest.mark.parametrize("old", [False, True])
+async def test_a_list_that_was_answered_before_makes_no_401_of_a_new_key(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock], *, old: bool
+) -> None:
+    keys, clock = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    if old:
+        clock.now += 600
+    key_server.is_asked.clear()
+    key_server.may_answer.clear()
+
+    stranger = asyncio.create_task(keys.find("EdDSA" if old else "invented", "EdDSA"))
+    await key_server.is_asked.wait()  # and its answer is made, and under way
+    key_server.keys.append(public_jwk("ES256", kid="rotated"))
+    # Two of them, who share what it takes.
+    new = [asyncio.create_task(keys.find("rotated", "ES256")) for _ in range(2)]
+    await asyncio.sleep(0)
+    key_server.may_answer.set()
+
+    assert (await stranger is not None) == old
+    if old:
+        assert all(await asyncio.gather(*new))
+        assert key_server.asked == 3
+    else:
+        for one in new:
+            with pytest.raises(ServiceUnavailable) as unavailable:
+                await one
+            assert unavailable.value.retry_after == 30
+        clock.now += 30
+        assert await keys.find("rotated", "ES256")
+
+
+@pytest.mark.requirement("T026", "T027")
+async def test_a_search_that_is_given_up_counts_as_one(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, _ = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    for number in range(3):
+        key_server.is_asked.clear()
+        search = asyncio.create_task(keys.find(f"invented {number}", "EdDSA"))
+        if number == 0:
+            key_server.may_answer.clear()
+            await key_server.is_asked.wait()
+        await asyncio.sleep(0)
+        search.cancel()
+    key_server.may_answer.set()
+
+    with pytest.raises(ServiceUnavailable):
+        await keys.find("invented", "EdDSA")
+    assert key_server.asked == 2
+
+
+@pytest.mark.requirement("T027")
+async def test_a_search_that_fails_is_503_until_the_next(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, clock = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    assert await keys.find("vain", "EdDSA") is None
+    key_server.status = 500
+    clock.now += 30
+
+    for kid, wait in (("unknown", 30), ("unknown", 29.5), ("vain", 29), ("other", 0.5)):
+        clock.now = 60 - wait
+        with pytest.raises(ServiceUnavailable) as unavailable:
+            await keys.find(kid, "EdDSA")
+        assert unavailable.value.retry_after == max(1, round(wait + 0.1))
+        assert await keys.find("EdDSA", "EdDSA")
+    assert key_server.asked == 3
+
+    key_server.status = 200
+    clock.now = 60
+    assert await keys.find("unknown", "EdDSA") is None
+
+
+@pytest.mark.requirement("T027")
+async def test_the_503_of_a_search_says_when_the_next_is(
+    start: Start, key_server: KeyServer
+) -> None:
+    async with start() as service:
+        assert await ask(service, published_token()) == (200, [])
+        key_server.status = 500
+
+        response = await ask_in_full(service, published_token(kid="unknown"))
+
+        assert (response.status_code, response.json()) == UNAVAILABLE
+        assert 25 <= int(response.headers["Retry-After"]) <= 30
+        assert await ask(service, published_token()) == (200, [])
+
+
+@pytest.mark.requirement("T027")
+async def test_only_so_many_unknown_keys_are_remembered(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jwks.REMEMBERED_MISSES", 2)
+    keys, clock = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    clock.now += 600
+    key_server.is_asked.clear()
+    key_server.may_answer.clear()
+
+    known = asyncio.create_task(keys.find("EdDSA", "EdDSA"))
+    await key_server.is_asked.wait()
+    # What they wait for began before they came, so that they share one more.
+    unknown = [asyncio.create_task(keys.find(str(number), "EdDSA")) for number in range(9)]
+    await asyncio.sleep(0)
+    key_server.may_answer.set()
+
+    assert await known
+    assert not any(await asyncio.gather(*unknown))
+    assert key_server.asked == 3
+    assert len(keys._missing) == 2
+
+
+@pytest.mark.requirement("T026", "T027")
+async def test_a_withdrawn_key_has_been_looked_for(
+    key_server: KeyServer, key_set: tuple[KeySet, Clock]
+) -> None:
+    keys, clock = key_set
+    assert await keys.find("EdDSA", "EdDSA")
+    key_server.keys = [public_jwk("ES256")]
+    clock.now += 30
+    assert await keys.find("unknown", "EdDSA") is None
+
+    for name in ("EdDSA", "ES512"):
+        assert await keys.find(name, name) is None
+    assert key_server.asked == 2
 
 
 @pytest.mark.requirement("T026")
@@ -426,7 +658,8 @@ async def test_keys_in_hand_serve_on_while_the_key_server_is_away(
     for _ in range(30):
         clock.now += 60
         assert await keys.find("EdDSA", "EdDSA")
-        assert await keys.find("unknown", "EdDSA") is None
+        with pytest.raises(ServiceUnavailable):
+            await keys.find("unknown", "EdDSA")
     # A try in half a minute is enough.
     if keys._fetch_under_way is not None:
         await keys._fetch_under_way
@@ -530,7 +763,7 @@ async def test_many_requests_share_one_fetch(
 async def test_a_fetch_ends_after_its_time_and_blocks_nobody_else(
     start: Start, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jwks.FETCH_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr("key_client.FETCH_TIMEOUT_SECONDS", 2)
     key_server.may_answer.clear()
     async with start() as service:
         waiting = asyncio.create_task(ask(service, published_token()))

@@ -1,5 +1,5 @@
-# [Task]: T022, T023, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
-"""Whatever Hypothesis makes up for a token or a body is taken or refused, and never fails."""
+# [Task]: T022, T023, T063, T124 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""Whatever Hypothesis makes up for a token, a body or a list of keys is taken or refused."""
 
 import asyncio
 import json
@@ -13,12 +13,15 @@ from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
 from errors import answer_invalid_request
+from jwks import read_keys
+from key_client import NoKeyList
 from middleware.body import parse_json
 from tests.corpus import FUTURE
+from tests.keys import public_jwk
 from tests.leaks import SECRET
 from tests.search import EXAMPLES, SEARCH, SEED
 from tests.service import sign_raw
-from tokens import InvalidToken, TokenVerifier
+from tokens import InvalidToken, TokenVerifier, encode_segment
 
 # These cost little.
 LONG_SEARCH: Final = settings(SEARCH, max_examples=20 * EXAMPLES)
@@ -96,3 +99,35 @@ def test_a_body_is_json_or_not(body: bytes) -> None:
         answer_invalid_request(Request({"type": "http"}), error)
     else:
         assert json.dumps(content).encode()
+
+
+ENTRIES: Final = st.fixed_dictionaries(
+    {},
+    optional={
+        "kid": JSON | st.just("x"),
+        "kty": JSON | st.sampled_from(["OKP", "EC", "RSA", "oct"]),
+        "crv": JSON | st.sampled_from(["Ed25519", "P-256", "P-521"]),
+        "alg": JSON | st.sampled_from(["EdDSA", "ES256", "RS256"]),
+        "use": JSON | st.just("sig"),
+        **dict.fromkeys(("x", "y", "n", "e"), JSON | st.binary(max_size=300).map(encode_segment)),
+    },
+)
+
+
+@pytest.mark.requirement("T124")
+@seed(SEED)
+@LONG_SEARCH
+@given(st.lists(ENTRIES | JSON))
+def test_any_entry_of_a_list_of_keys(entries: list[Any]) -> None:
+    good = public_jwk("ES256", kid="good")
+
+    assert read_keys(json.dumps({"keys": [*entries, good]}).encode())["good"]["ES256"]
+
+
+@pytest.mark.requirement("T124")
+@seed(SEED)
+@LONG_SEARCH
+@given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_bytes_in_place_of_a_list_of_keys(content: bytes) -> None:
+    with pytest.raises(NoKeyList):
+        read_keys(content)

@@ -1,0 +1,155 @@
+# [Task]: T026, T122, T123 [From]: specs/features/authentication.md
+"""Asks the server that publishes the keys, and says why it gave none."""
+
+import asyncio
+import logging
+import os
+import socket
+import ssl
+from typing import Final
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from database_url import is_loopback
+from faults import StartupError
+
+logger = logging.getLogger(__name__)
+
+FETCH_TIMEOUT_SECONDS: Final = 5.0
+MAX_RESPONSE_BYTES: Final = 256 * 1024
+SHOWN_CHARACTERS: Final = 200
+
+# What OpenSSL and Python read by themselves when a TLS context is made.
+TLS_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+
+# What is wrong and what to do, by the first error in the chain that says something.
+CAUSES: Final[dict[type[BaseException], str]] = {
+    TimeoutError: f"no whole answer in {FETCH_TIMEOUT_SECONDS:g} s: see that it is up, and near",
+    ssl.SSLCertVerificationError: "its certificate isn't trusted ({}): SSL_CERT_FILE names the CAs",
+    ssl.SSLError: "TLS failed ({}): see that it is the right port, and http or https",
+    socket.gaierror: "its host name isn't known: see that it is spelt right",
+    ConnectionError: "the connection was refused or broken off: see that it is up",
+    httpx.ProxyError: "the proxy refused: see to its settings, or name the host in NO_PROXY",
+    httpx.ProtocolError: "no whole HTTP answer: see that it is the right port, and http or https",
+}
+
+
+class NoKeyList(Exception):
+    """The key server gave no list of keys. The message, for the log, says why and what to do."""
+
+
+class KeyClient:
+    """Fetches the list of keys from one URL, by the proxy that the environment has for it.
+
+    Raises `StartupError` where a variable that is read for that can't be served.
+    """
+
+    def __init__(self, url: str, user_agent: str) -> None:
+        self._url = url
+        self._user_agent = user_agent
+        parts = urlsplit(url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            logger.warning(
+                "The published keys come from another machine by http://, so that whoever is on the"
+                " way can put in their own: set JWKS_URL (or BETTER_AUTH_URL) to an https:// URL"
+            )
+        self._proxy_variable, proxy = find_proxy(url)
+        transport = open_transport(self._proxy_variable, proxy)
+        self._client = httpx.AsyncClient(transport=transport)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def fetch(self) -> bytes:
+        """The list as it comes. Raises `NoKeyList`."""
+        try:
+            async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
+                return await self._download()
+        except NoKeyList as error:
+            reason = str(error)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            reason = explain(error)
+        if self._proxy_variable:
+            reason = f"by the proxy of {self._proxy_variable}, {reason}"
+        raise NoKeyList(reason)
+
+    async def _download(self) -> bytes:
+        content = bytearray()
+        headers = {
+            # Firewalls refuse what names a library.
+            "User-Agent": self._user_agent,
+            # A compressed list could be of any size before it is known to be too long.
+            "Accept-Encoding": "identity",
+        }
+        async with self._client.stream("GET", self._url, headers=headers) as response:
+            if not response.is_success:
+                raise NoKeyList(self._explain_status(response))
+            async for chunk in response.aiter_raw():
+                content += chunk
+                if len(content) > MAX_RESPONSE_BYTES:
+                    raise NoKeyList("the answer is longer than 256 KiB: see that it is the list")
+        return bytes(content)
+
+    def _explain_status(self, response: httpx.Response) -> str:
+        status = f"status {response.status_code}"
+        if response.next_request is not None:
+            url = response.next_request.url
+            target = quote(f"{url.scheme}://{url.netloc.decode()}{url.path}", safe="/:[]")
+            return (
+                f"{status}, a redirect to {target[:SHOWN_CHARACTERS]}, which is not followed: set"
+                " where the keys are themselves"
+            )
+        if response.status_code in {401, 403, 429}:
+            return f"{status}: let the User-Agent {self._user_agent} in, without a login"
+        return f"{status}: see that Better Auth's jwt plugin is on, and what the key server logs"
+
+
+def explain(error: BaseException) -> str:
+    cause: BaseException | None = error
+    while cause is not None:
+        for kind, words in CAUSES.items():
+            if isinstance(cause, kind):
+                return words.format(getattr(cause, "verify_message", getattr(cause, "reason", "")))
+        cause = cause.__cause__ or cause.__context__
+    return f"{type(error).__name__}: see that it can be reached from here"
+
+
+def find_proxy(url: str) -> tuple[str, str | None]:
+    """The variable that names a proxy for this URL, and what it says. httpx would read them all,
+    and stumble over what is meant for others (`NO_PROXY=fd07:b51a:cc66:f0::/64`).
+    """
+    parts, proxies = urlsplit(url), getproxies()
+    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
+    # An IPv6 address may be named with its brackets and without.
+    if not proxies.get(scheme) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname or ""):
+        return "", None
+    address = proxies[scheme]
+    return f"{scheme.upper()}_PROXY", address if "://" in address else f"http://{address}"
+
+
+def open_transport(variable: str, proxy: str | None) -> httpx.AsyncHTTPTransport:
+    try:
+        return httpx.AsyncHTTPTransport(proxy=proxy and with_an_address(proxy))
+    except OSError as error:
+        names = [name for name in TLS_VARIABLES if os.environ.get(name)]
+        reason = (
+            f"{' or '.join(names)} names a file that can't be used ({error.strerror}): name"
+            " another, or unset it"
+        )
+    except (ImportError, ValueError, httpx.InvalidURL):
+        reason = (
+            f"{variable} is no http:// or https:// URL of a proxy, and no other can be used: mend"
+            " it, unset it, or name the key server's host in NO_PROXY"
+        )
+    raise StartupError(f"The published keys can't be fetched. {reason}.")
+
+
+def with_an_address(proxy: str) -> str:
+    """The proxy as it is. Raises `ValueError` for `http://[` and ports that there aren't, which
+    httpx takes.
+    """
+    if not urlsplit(proxy).hostname or urlsplit(proxy).port == 0:
+        raise ValueError("no host, or no port")
+    return proxy
