@@ -1,4 +1,4 @@
-# [Task]: T022, T023, T024, T025, T082 [From]: specs/features/authentication.md
+# [Task]: T022, T023, T024, T025, T082, T125 [From]: specs/features/authentication.md
 """Verifies the JWTs that a Better Auth frontend sends, more strictly than RFC 7519 asks for."""
 
 import base64
@@ -18,6 +18,7 @@ MAX_TOKEN_BYTES: Final = 8 * 1024
 CLOCK_SKEW_SECONDS: Final = 10
 # How many tokens are remembered; a worker of few users needs few, and each costs about 1 KiB.
 REMEMBERED_TOKENS: Final = 4096
+HMAC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
 # Better Auth signs its session cookie with the same secret. That is a cookie, no API token.
 SESSION_CACHE_AUDIENCE: Final = "better-auth:session-cache"
 
@@ -80,6 +81,8 @@ class TokenVerifier:
         Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys
         can't be had.
         """
+        if len(token) > MAX_TOKEN_BYTES:
+            raise InvalidToken("longer than 8 KiB")
         digest = sha256(token.encode(errors="surrogatepass")).digest()
         verified = self._remembered.get(digest)
         if (
@@ -126,7 +129,7 @@ class TokenVerifier:
         except jwt.ExpiredSignatureError:
             raise ExpiredToken("expired") from None
         except jwt.PyJWTError as error:
-            raise InvalidToken(type(error).__name__) from None
+            raise InvalidToken(self._explain(error, issuer, audience)) from None
         expires_at = int(claims["exp"]) + CLOCK_SKEW_SECONDS
         return VerifiedToken(claims["sub"], expires_at, algorithm, key_id, key)
 
@@ -134,12 +137,34 @@ class TokenVerifier:
         """The key that such a token has to be signed with: its algorithm picks the family."""
         if algorithm == self._algorithm and self._secret is not None:
             return self._secret
-        if self._keys is None or not self._keys.serves(algorithm) or not key_id:
-            raise InvalidToken("an algorithm or a key id that isn't served")
+        # What is said of the algorithm is said of known ones: a stranger can write any there.
+        if algorithm in HMAC_ALGORITHMS:
+            raise InvalidToken(
+                "signed with a shared secret, and BETTER_AUTH_SECRET isn't set"
+                if self._secret is None
+                else f"signed with a shared secret by {algorithm}, and JWT_ALGORITHM is another"
+            )
+        if not KeySet.serves(algorithm):
+            raise InvalidToken("an algorithm that isn't served")
+        if self._keys is None:
+            raise InvalidToken("signed with a key of Better Auth's, and BETTER_AUTH_URL isn't set")
+        if not key_id:
+            raise InvalidToken("no key id")
         key = await self._keys.find(key_id, algorithm)
         if key is None:
-            raise InvalidToken("a key that isn't published")
+            raise InvalidToken("none of the keys of JWKS_URL (or BETTER_AUTH_URL)")
         return key
+
+    def _explain(self, error: jwt.PyJWTError, issuer: str | None, audience: str | None) -> str:
+        """What was expected, by which setting; never what the token has."""
+        claim = error.claim if isinstance(error, jwt.MissingRequiredClaimError) else None
+        if claim == "iss" or isinstance(error, jwt.InvalidIssuerError):
+            source = "JWT_ISSUER" if self._issuer else "the origin of BETTER_AUTH_URL"
+            return f"its iss isn't {issuer!r}, {source}"
+        if claim == "aud" or isinstance(error, jwt.InvalidAudienceError):
+            source = "JWT_AUDIENCE" if self._audience else "the origin of BETTER_AUTH_URL"
+            return f"its aud isn't {audience!r}, {source}"
+        return type(error).__name__
 
 
 def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -148,8 +173,6 @@ def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises `InvalidToken` for anything that isn't three canonical base64url segments of which
     the first two are JSON objects.
     """
-    if len(token) > MAX_TOKEN_BYTES:
-        raise InvalidToken("too long")
     try:
         header, claims, _signature = map(decode_segment, token.split("."))
     except ValueError:

@@ -83,7 +83,8 @@ def verify_scraper(request: Request) -> None:
 def bearer_token(request: Request) -> str:
     """The token of the one `Authorization` header; FastAPI's own class would let a second pass."""
     headers = request.headers.getlist("authorization")
-    scheme, _, token = headers[0].partition(" ") if headers else ("", "", "")
+    # White space around the value is no part of it (RFC 9110, 5.5), and httptools leaves it there.
+    scheme, _, token = headers[0].strip(" \t").partition(" ") if headers else ("", "", "")
     if len(headers) > 1:
         raise InvalidToken("several Authorization headers")
     if scheme.lower() != "bearer":

@@ -1,4 +1,4 @@
-# [Task]: T025, T026, T027, T082, T124 [From]: specs/features/authentication.md
+# [Task]: T025, T026, T027, T082, T124, T125 [From]: specs/features/authentication.md
 """Tokens signed with published keys, and the life of the list of keys."""
 
 import asyncio
@@ -103,6 +103,33 @@ async def test_a_published_key_token_that_is_no_good(
 ) -> None:
     async with start() as service:
         assert await ask(service, published_token(name, **changes)) == INVALID
+
+
+@pytest.mark.requirement("T125")
+@pytest.mark.parametrize(
+    ("settings", "changes", "reason"),
+    [
+        ({}, {"iss": "hers"}, f"its iss isn't '{ORIGIN}', the origin of BETTER_AUTH_URL"),
+        ({}, {"iss": None}, f"its iss isn't '{ORIGIN}', the origin of BETTER_AUTH_URL"),
+        ({}, {"aud": "hers"}, f"its aud isn't '{ORIGIN}', the origin of BETTER_AUTH_URL"),
+        ({}, {"aud": None}, f"its aud isn't '{ORIGIN}', the origin of BETTER_AUTH_URL"),
+        ({"jwt_issuer": "me"}, {}, "its iss isn't 'me', JWT_ISSUER"),
+        ({"jwt_audience": "you"}, {}, "its aud isn't 'you', JWT_AUDIENCE"),
+        ({}, {"kid": "hers"}, "none of the keys of JWKS_URL (or BETTER_AUTH_URL)"),
+    ],
+)
+async def test_the_log_says_what_was_expected(
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, str],
+    changes: dict[str, Any],
+    reason: str,
+) -> None:
+    async with start(**settings) as service:
+        assert await ask(service, published_token(**changes)) == INVALID
+
+    assert f"Not authenticated: {reason}" in caplog.messages
+    assert "hers" not in caplog.text
 
 
 @pytest.mark.requirement("T025")

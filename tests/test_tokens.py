@@ -1,8 +1,9 @@
-# [Task]: T022, T023, T024, T082 [From]: specs/features/authentication.md
+# [Task]: T022, T023, T024, T082, T125 [From]: specs/features/authentication.md
 """Good tokens against the whole service, and what the settings make of them. Bad ones are in
 `corpus.py`.
 """
 
+import json
 import time
 from datetime import datetime, tzinfo
 from typing import Any
@@ -96,6 +97,35 @@ async def test_the_scheme_in_every_case(service: Service, scheme: str) -> None:
 
 
 @pytest.mark.requirement("T022")
+@pytest.mark.parametrize("form", ["{} ", "{}\t", "{} \t \t", " {}", "\t{}\t"])
+async def test_white_space_around_the_value_is_no_part_of_it(service: Service, form: str) -> None:
+    assert await ask(service, form.format(f"Bearer {GOOD}")) == (200, [])
+
+
+@pytest.mark.requirement("T022")
+@pytest.mark.parametrize("end", ["\v", "\f", "\x1f", "\x85", "\xa0", " \x85 ", "%20", "\\t"])
+async def test_nothing_else_is_white_space(service: Service, end: str) -> None:
+    headers = {b"Authorization": f"Bearer {GOOD}{end}".encode("latin-1")}
+
+    response = await service.client.get(f"/api/{USER}/tasks", headers=headers)
+
+    assert (response.status_code, response.json()) == INVALID
+
+
+@pytest.mark.requirement("T022")
+async def test_what_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(_: object) -> None:
+        pytest.fail("it was looked at")
+
+    monkeypatch.setattr(tokens, "sha256", look)
+    monkeypatch.setattr(tokens, "parse_token", look)
+
+    for character in ("a", ".", "=", "\xff"):
+        with pytest.raises(InvalidToken, match="longer than 8 KiB"):
+            await verifier_of_secrets().verify(character * 2**20)
+
+
+@pytest.mark.requirement("T022")
 async def test_the_longest_token_that_is_read(service: Service) -> None:
     for pad in range(4):
         token = sign_raw(HEADER, claims(pad="x" * (6000 + pad)))
@@ -154,6 +184,84 @@ async def test_the_secret_is_used_as_its_utf_8_bytes(make_database: MakeDatabase
     async with running(settings) as service:
         token = jwt.encode({"sub": USER, "exp": FUTURE}, secret.encode(), "HS256")
         assert await ask(service, f"Bearer {token}") == (200, [])
+
+
+def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the log says of refused tokens, each once."""
+    prefix = "Not authenticated: "
+    lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    return list(dict.fromkeys(line.removeprefix(prefix) for line in lines if prefix in line))
+
+
+@pytest.mark.requirement("T125")
+@pytest.mark.parametrize(
+    ("settings", "changes", "reason"),
+    [
+        ({"jwt_issuer": "me"}, {"iss": "hers"}, "its iss isn't 'me', JWT_ISSUER"),
+        ({"jwt_issuer": "me"}, {"iss": ["hers"]}, "its iss isn't 'me', JWT_ISSUER"),
+        ({"jwt_issuer": "me"}, {}, "its iss isn't 'me', JWT_ISSUER"),
+        ({"jwt_audience": "you"}, {"aud": "hers"}, "its aud isn't 'you', JWT_AUDIENCE"),
+        ({"jwt_audience": "you"}, {"aud": [["hers"]]}, "its aud isn't 'you', JWT_AUDIENCE"),
+        ({"jwt_audience": "you"}, {}, "its aud isn't 'you', JWT_AUDIENCE"),
+        ({"jwt_issuer": "a\nb"}, {"iss": "hers"}, "its iss isn't 'a\\nb', JWT_ISSUER"),
+    ],
+)
+async def test_the_log_says_what_issuer_and_audience_were_expected(
+    make_database: MakeDatabase,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, str],
+    changes: dict[str, Any],
+    reason: str,
+) -> None:
+    url = await make_database("sqlite")
+    async with running(make_settings(database_url=url, **settings)) as service:
+        token = sign_raw(HEADER, claims(**changes))
+        assert await ask(service, f"Bearer {token}") == INVALID
+
+        # Whoever can't sign is told nothing, nor is the log.
+        assert await ask(service, f"Bearer {token[:-4]}AAAA") == INVALID
+
+    assert refusals(caplog) == [reason, "InvalidSignatureError"]
+    assert "hers" not in caplog.text
+
+
+@pytest.mark.requirement("T125")
+@pytest.mark.parametrize(
+    ("settings", "algorithm", "reason"),
+    [
+        *[
+            ({}, name, "signed with a key of Better Auth's, and BETTER_AUTH_URL isn't set")
+            for name in ("EdDSA", "ES256", "ES512", "RS256", "PS256")
+        ],
+        ({}, "HS384", "signed with a shared secret by HS384, and JWT_ALGORITHM is another"),
+        (
+            {"jwt_algorithm": "HS512"},
+            "HS256",
+            "signed with a shared secret by HS256, and JWT_ALGORITHM is another",
+        ),
+        (
+            {"better_auth_secret": None, "better_auth_url": "https://app.example"},
+            "HS256",
+            "signed with a shared secret, and BETTER_AUTH_SECRET isn't set",
+        ),
+        *[({}, name, "an algorithm that isn't served") for name in ("hers", "none", "hers\n" * 99)],
+        ({"better_auth_url": "https://app.example"}, "EdDSA", "no key id"),
+    ],
+)
+async def test_the_log_says_which_setting_an_algorithm_needs(
+    make_database: MakeDatabase,
+    caplog: pytest.LogCaptureFixture,
+    settings: dict[str, str],
+    algorithm: str,
+    reason: str,
+) -> None:
+    url = await make_database("sqlite")
+    async with running(make_settings(database_url=url, **settings)) as service:
+        token = sign_raw(json.dumps({"alg": algorithm}), claims())
+        assert await ask(service, f"Bearer {token}") == INVALID
+
+    assert refusals(caplog) == [reason]
+    assert "hers" not in caplog.text
 
 
 @pytest.fixture

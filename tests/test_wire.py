@@ -1,4 +1,4 @@
-# [Task]: T021, T062, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T021, T022, T062, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """What a client can do to a connection of a real uvicorn, while others are served."""
 
 import select
@@ -73,6 +73,24 @@ BYTES: Final[dict[str, tuple[bytes, int, int]]] = {
     "NUL in a header": (get("X: a\0b"), 400, 400),
     "CR in a header": (get("X: a\rb"), 400, 400),
     "a header on two lines": (get("X: a\r\n b"), 400, 200),
+    "white space behind a token": (head("GET", TASKS, f"{AUTHORIZED} \t "), 200, 200),
+    "white space before a scheme": (
+        head("GET", TASKS, AUTHORIZED.replace(" ", "\t  ", 1)),
+        200,
+        200,
+    ),
+    "no white space before a scheme": (
+        head("GET", TASKS, AUTHORIZED.replace(" ", "", 1)),
+        200,
+        200,
+    ),
+    "a vertical tab behind a token": (head("GET", TASKS, f"{AUTHORIZED}\v"), 400, 400),
+    "a blank of another kind behind a token": (
+        head("GET", TASKS, f"{AUTHORIZED}\xa0".encode("latin-1")),
+        401,
+        401,
+    ),
+    "white space behind a key": (post("Content-Length: 13", "Idempotency-Key: key \t "), 201, 201),
     "a header without a colon": (get("X"), 400, 400),
     "a space before the colon": (get("Authorization : Bearer x"), 400, 400),
     "a header without a name": (get(": x"), 400, 400),
