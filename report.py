@@ -14,9 +14,7 @@ QUOTES: Final = "\"'`\u201c\u201d\u2018\u2019"
 
 
 def report_settings(settings: Settings) -> None:
-    """Logs one line of what is in force, and a WARNING for each setting that looks mistaken. No
-    secret, user or password is in them.
-    """
+    """Logs one line of what is in force, without a secret, a user or a password."""
     logger.info(
         "In force: the database is %s; tokens are verified by %s; browsers may call from %s;"
         " /docs describes the API",
@@ -24,6 +22,11 @@ def report_settings(settings: Settings) -> None:
         " and ".join(describe_keys(settings)),
         ", ".join(settings.allowed_origins) or "nowhere",
     )
+    warn_of_mistakes(settings)
+
+
+def warn_of_mistakes(settings: Settings) -> None:
+    """Logs a WARNING for each setting that may not be meant so."""
     if "database_url" not in settings.model_fields_set and not settings.is_keyless:
         logger.warning(
             "No DATABASE_URL is set, or its name is misspelt: the tasks are in the SQLite file %s",

@@ -13,7 +13,7 @@ import models
 from config import ConfigurationError, load_settings
 from logs import configure_logging
 from migrations import MIGRATION_ERRORS, describe, migration_connection
-from report import report_settings
+from report import warn_of_mistakes
 
 metadata = models.Task.metadata
 
@@ -42,7 +42,7 @@ async def migrate_from_the_command_line() -> None:
     except ConfigurationError as error:
         sys.exit(str(error))
     configure_logging(settings.log_level, sql=settings.debug)
-    report_settings(settings)
+    warn_of_mistakes(settings)
     try:
         async with migration_connection(settings) as connection:
             await connection.run_sync(migrate)

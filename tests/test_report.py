@@ -1,6 +1,8 @@
 # [Task]: T118, T119, T121 [From]: specs/api/rest-endpoints.md
 """What a start says of its settings, and what it makes of variables that libraries read."""
 
+import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from report import report_settings
 from tests.databases import MakeDatabase
 from tests.leaks import PASSWORD, SECRET
-from tests.server import uvicorn_process
+from tests.server import INHERITED, ROOT, uvicorn_process
 from tests.service import make_settings
 
 REMOTE = f"postgresql://somebody:{PASSWORD}@db.example:5433/todo"
@@ -113,6 +115,20 @@ async def test_a_secret_keeps_its_quotes(tmp_path: Path) -> None:
     async with uvicorn_process(tmp_path, **environment) as server:
         await server.wait_for("todo.db")
         await server.wait_for("BETTER_AUTH_SECRET has quotes")
+
+
+@pytest.mark.requirement("T118")
+async def test_a_migration_by_hand_tells_of_the_file_too(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "alembic", "-c", str(ROOT / "pyproject.toml"), "upgrade", "head"),
+        cwd=tmp_path,
+        env=INHERITED | {"PYTHONPATH": str(ROOT), "BETTER_AUTH_SECRET": SECRET},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, output = await process.communicate()
+
+    assert process.returncode == 0, output
+    assert f"the SQLite file {tmp_path / 'todo.db'}" in output.decode()
 
 
 @pytest.mark.requirement("T119")
