@@ -1,4 +1,4 @@
-# [Task]: T094, T103 [From]: specs/reliability.md, specs/database/schema.md
+# [Task]: T052, T094, T103 [From]: specs/reliability.md, specs/database/schema.md
 """The service behind a real PgBouncer in transaction mode."""
 
 import asyncio
@@ -17,6 +17,8 @@ from tests.faults.pgbouncer import POOL_SIZE, PgBouncer, pgbouncer_before
 from tests.faults.postgres import ROLE, PrivatePostgres
 from tests.faults.record import Record, Weather
 from tests.faults.workload import writing
+from tests.leaks import SECRET
+from tests.server import uvicorn_process
 from tests.service import User
 
 OUTAGE_SECONDS = 1
@@ -137,3 +139,17 @@ BUSY = (
     "SELECT count(*) FROM pg_stat_activity"
     f" WHERE usename = '{ROLE}' AND datname = current_database() AND state = 'active'"
 )
+
+
+@pytest.mark.requirement("T052")
+async def test_a_pooler_that_was_not_declared_ends_a_start_at_once(
+    killable: PrivatePostgres, tmp_path: Path
+) -> None:
+    async with pgbouncer_before(killable, await killable.make_database()) as pooler:
+        url = pooler.url.replace("pgbouncer=true", "")
+        async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
+            assert await server.end() != 0
+
+    assert "pgbouncer=true says" in server.output
+    assert "Trying again" not in server.output
+    assert "Traceback" not in server.output
