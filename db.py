@@ -4,7 +4,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import lru_cache, partial
 from typing import Annotated, Any, Final, NamedTuple, cast
 
@@ -19,7 +19,7 @@ from sqlalchemy import (
     QueuePool,
     select,
 )
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
@@ -227,6 +227,10 @@ class Database:
     async def _connect(self) -> PoolProxiedConnection:
         self.waiting += 1
         try:
+            if self._health.is_at_hand():
+                # It may be due for its replacement all the same.
+                with suppress(MissingGreenlet):
+                    return self._pool.connect()
             return await greenlet_spawn(self._pool.connect)
         except InvalidRequestError as error:
             # Several that were made one after the other were closed at once.

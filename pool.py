@@ -14,9 +14,10 @@ from weakref import WeakSet
 
 import asyncpg
 from sqlalchemy import PoolProxiedConnection, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.util.concurrency import in_greenlet
 
 from faults import SPOILED, Fault
 
@@ -87,12 +88,15 @@ class PoolHealth:
         self._places: WeakSet[ConnectionPoolEntry] = WeakSet()
         self._trimming: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
+        # What was given back, the last one last, which comes first.
+        self._idle: dict[ConnectionPoolEntry, None] = {}
         self._silence_at = -math.inf
         self._refusals = deque([-math.inf, -math.inf], maxlen=2)
         event.listen(engine.sync_engine, "connect", self._note_connect)
         event.listen(engine.sync_engine, "checkin", self._note_checkin)
         if engine.dialect.name == "postgresql":
             event.listen(engine.sync_engine, "checkout", self._check)
+            event.listen(engine.sync_engine, "do_connect", self._need_greenlet)
 
     def is_spoiled_by(self, fault: Fault | None) -> bool:
         """Whether a connection is of no use after this fault. Then all that are as old may be."""
@@ -169,12 +173,32 @@ class PoolHealth:
             place.invalidate(soft=True)
         self._trim_later()
 
-    @staticmethod
-    def _note_checkin(_connection: Any, record: Any) -> None:
+    def _note_checkin(self, _connection: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
+        self._idle[record] = None
+
+    def is_at_hand(self) -> bool:
+        """Whether the connection that comes next can be handed out as it is, so that no greenlet is
+        needed, which would take a fifth of the time of a statement.
+        """
+        place = next(reversed(self._idle), None)
+        if place is None or (driver := place.driver_connection) is None:
+            return False
+        return (
+            not driver.is_closed()
+            and place.info["connected_at"] >= self._silence_at
+            and time.monotonic() - place.info["idle_since"] <= TRUSTED_IDLE_SECONDS
+        )
+
+    @staticmethod
+    def _need_greenlet(*_: Any) -> None:
+        """Lets nobody connect without one. SQLAlchemy would leave asyncpg half started."""
+        if not in_greenlet():
+            raise MissingGreenlet
 
     def _check(self, connection: Any, record: Any, _proxy: Any) -> None:
         """`DisconnectionError` makes the pool connect anew."""
+        self._idle.pop(record, None)
         driver: asyncpg.Connection = connection.driver_connection
         if record.info["connected_at"] < self._silence_at:
             driver.terminate()

@@ -296,35 +296,17 @@ async def test_the_pool_has_the_set_size_and_gives_up_waiting(make_database: Mak
 
 
 @pytest.mark.requirement("T105")
-async def test_connections_above_the_pools_size_are_used_again(
-    make_database: MakeDatabase,
-) -> None:
-    url = await make_database("postgresql")
-    settings = make_settings(database_url=url, db_pool_size=1, db_max_overflow=7)
+async def test_connections_above_the_pools_size_are_used_again(proxy: Proxy) -> None:
+    settings = make_settings(database_url=proxy.url, db_pool_size=1, db_max_overflow=7)
     async with running(settings) as service:
         user = service.user()
-        path = f"/{(await user.new_task())['id']}/complete"
+        path = f"/{(await user.new_task())['id']}"
+        started = proxy.connections
         for _ in range(5):
-            answers = await asyncio.gather(*(user.request("PATCH", path) for _ in range(20)))
+            answers = await asyncio.gather(*(user.get(path) for _ in range(20)))
             assert {answer.status_code for answer in answers} == {200}
 
-        assert await sessions_opened(url) <= 8 + NEEDED_BY_A_START
-        assert len(driver_connections(service)) > 1
-
-
-# One to wait for the database, one to migrate; and the one that counts.
-NEEDED_BY_A_START = 3
-
-
-async def sessions_opened(url: str) -> int:
-    """How many connections to a database there have ever been."""
-    admin = await asyncpg.connect(url)
-    # What a session did is told when it ends, but not that it began.
-    counted: int = await admin.fetchval(
-        "SELECT sessions FROM pg_stat_database WHERE datname = current_database()"
-    )
-    await admin.close()
-    return counted
+        assert 0 < proxy.connections - started <= 7
 
 
 @pytest.mark.requirement("T105")
@@ -490,6 +472,19 @@ async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(
             await asyncio.sleep(0.01)
 
         assert (await service.user().get()).status_code == 200
+
+
+@pytest.mark.requirement("T051")
+async def test_a_connection_that_is_old_enough_is_replaced(proxy: Proxy) -> None:
+    settings = make_settings(database_url=proxy.url, db_pool_recycle=0.05)
+    async with running(settings) as service:
+        user = service.user()
+        await user.get()
+        for _ in range(3):
+            connections = proxy.connections
+            await asyncio.sleep(0.1)
+            assert (await user.get()).status_code == 200
+            assert proxy.connections == connections + 1
 
 
 @pytest.mark.requirement("T051")
