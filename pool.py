@@ -92,7 +92,8 @@ class PoolHealth:
         self._idle: dict[ConnectionPoolEntry, None] = {}
         self._silence_at = -math.inf
         self._refusals = deque([-math.inf, -math.inf], maxlen=2)
-        event.listen(engine.sync_engine, "connect", self._note_connect)
+        # First, since others that listen may wait for the database.
+        event.listen(engine.sync_engine, "connect", self._note_connect, insert=True)
         event.listen(engine.sync_engine, "checkin", self._note_checkin)
         if engine.dialect.name == "postgresql":
             event.listen(engine.sync_engine, "checkout", self._check)
