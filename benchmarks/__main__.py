@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import cost, distance, footprint, growth, report, rows
+from benchmarks import cost, crowd, distance, footprint, growth, report, rows
 from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.load import run_driver
 from benchmarks.peers import ROOT
@@ -44,6 +44,12 @@ SECTIONS: Final = {
         distance.measure,
         distance.tables,
         lambda _: {"requests": distance.REQUESTS, "seconds each way": distance.ONE_WAY_SECONDS},
+    ),
+    "load": Section(
+        "Load",
+        crowd.measure,
+        crowd.tables,
+        lambda bench: {"rounds": bench.rounds, "requests in a batch": crowd.REQUESTS},
     ),
     "memory": Section(
         "Memory",
@@ -82,6 +88,12 @@ def read_arguments() -> argparse.Namespace:
         default=100_000,
         metavar="N",
         help="the largest table of the section growth",
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="FOLDER",
+        help="another checkout of the service, for the section load to measure too",
     )
     parser.add_argument(
         "--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER"
@@ -126,7 +138,15 @@ def main() -> None:
         start_blocking_portal() as portal,
         run_driver() as driver,
     ):
-        bench = Bench(server_url, Path(folder), portal, driver, arguments.rounds, arguments.rows)
+        bench = Bench(
+            server_url,
+            Path(folder),
+            portal,
+            driver,
+            arguments.rounds,
+            arguments.rows,
+            arguments.before and arguments.before.resolve(),
+        )
         versions = report.versions(portal.call(version_of, server_url))
         for name in arguments.sections:
             section = SECTIONS[name]

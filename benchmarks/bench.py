@@ -37,6 +37,8 @@ class Bench:
     driver: Driver
     rounds: int
     rows: int
+    # Where another version of the service is, to be measured beside this one.
+    before: Path | None = None
 
     @contextmanager
     def database(self) -> Iterator[str]:

@@ -15,6 +15,13 @@ import psutil
 
 ROOT: Final = Path(__file__).parent.parent
 SECRET: Final = "a secret of the benchmark and of nobody else"  # noqa: S105 - guards made-up tasks
+POOL: Final = {
+    # As many connections as the others have.
+    "DB_POOL_SIZE": "10",
+    "DB_MAX_OVERFLOW": "0",
+    # For longer than any section, as the others keep them.
+    "DB_POOL_RECYCLE": "3600",
+}
 START_SECONDS: Final = 30
 END_SECONDS: Final = 10
 
@@ -47,8 +54,17 @@ class Peer:
 
 
 @contextmanager
-def run_peer(name: str, folder: Path, database_url: str | None) -> Iterator[Peer]:
-    """Runs a peer in a folder, where its log goes too. Without a URL the service makes a file."""
+def run_peer(
+    name: str,
+    folder: Path,
+    database_url: str | None,
+    *,
+    root: Path = ROOT,
+    has_own_pool: bool = False,
+) -> Iterator[Peer]:
+    """Runs a peer in a folder, where its log goes too. Without a URL the service makes a file. It
+    has the others' pool, or else its own; `root` is where its code is.
+    """
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     environment = {"PATH": os.environ["PATH"]}
@@ -56,13 +72,10 @@ def run_peer(name: str, folder: Path, database_url: str | None) -> Iterator[Peer
         environment |= {
             "DATABASE_URL": database_url,
             "BETTER_AUTH_SECRET": SECRET,
-            # As many connections as the others have.
-            "DB_POOL_SIZE": "10",
-            "DB_MAX_OVERFLOW": "0",
-            # For longer than any section, as the others keep them.
-            "DB_POOL_RECYCLE": "3600",
         }
-    command = [sys.executable, "-m", "uvicorn", *PEERS[name], "--app-dir", str(ROOT)]
+        if not has_own_pool:
+            environment |= POOL
+    command = [sys.executable, "-m", "uvicorn", *PEERS[name], "--app-dir", str(root)]
     with (
         (folder / f"{name}.log").open("wb") as log,
         subprocess.Popen(  # noqa: S603 - one of the peers above

@@ -1,4 +1,4 @@
-# [Task]: T083 [From]: specs/performance.md
+# [Task]: T083, T106 [From]: specs/performance.md
 """The benchmark compares like with like. What it measures is for a quiet machine, not for tests."""
 
 import json
@@ -7,12 +7,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 
-from benchmarks import report
+from benchmarks import crowd, report
+from benchmarks.bench import Bench
 from benchmarks.cost import check_agreement
+from benchmarks.load import run_driver
 from benchmarks.peers import PEERS, ROOT, run_peer
 from benchmarks.rows import fill, tasks_of, user_id
 from tests.databases import MakeDatabase
+from tests.service import make_settings
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -28,11 +32,25 @@ async def test_all_peers_answer_the_same(make_database: MakeDatabase, tmp_path: 
         check_agreement(peers, tasks)
 
 
+@pytest.mark.requirement("T105", "T106")
+def test_a_crowd_opens_no_more_sessions_than_the_pool_may_have(
+    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crowd, "REQUESTS", 200)
+    with start_blocking_portal() as portal, run_driver() as driver:
+        figures = crowd.measure(Bench(postgres, tmp_path, portal, driver, rounds=1, rows=0))
+
+    settings = make_settings()
+    opened = sum(sessions["service"] for sessions in figures["sessions"].values())
+    assert settings.db_pool_size < opened <= settings.db_pool_size + settings.db_max_overflow
+    assert crowd.tables(figures).count("\n") == len(crowd.CLIENTS) + 2
+
+
 @pytest.mark.requirement("T083")
 def test_the_results_are_shown_as_they_were_measured(tmp_path: Path) -> None:
     results = report.load(RESULTS)
 
-    assert set(results) == {"cost", "distance", "memory", "start", "growth"}
+    assert set(results) == {"cost", "distance", "load", "memory", "start", "growth"}
     report.save(tmp_path, results)
     for name in ("results.json", "chart.svg"):
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
