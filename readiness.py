@@ -45,12 +45,16 @@ class Lookout:
     async def _take_a_look(self) -> ServiceUnavailable | None:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
-                await self._database.execute(statements.GET_TASK, NOBODYS)
+                (look,) = await self._database.execute(statements.LOOK, NOBODYS)
         except ServiceUnavailable as error:
             fault = error
         except Exception as error:  # noqa: BLE001 - whatever it is, requests meet it, too
             fault = unavailable(error, fault_of(error))
         else:
+            if look["is_read_only"]:
+                logger.warning(
+                    "Ready, but the database of DATABASE_URL is read only: writes are a 503"
+                )
             return None
         finally:
             self._good_until = time.monotonic() + GOOD_FOR_SECONDS

@@ -176,17 +176,24 @@ class SQLiteFile:
         return tuple(map(identify, self._paths))
 
     def _note_connect(self, connection: Any, record: Any) -> None:
+        connection.create_function("is_read_only", 0, lambda: not self._is_writable())
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {PIECE_MILLISECONDS}")
         cursor.execute("SELECT name FROM sqlite_master")  # which opens the -wal and the -shm
         cursor.close()
         record.info["files"] = self._look()
+        record.info["is_writable"] = self._is_writable()
         OPENED[connection.driver_connection] = (self._paths, record.info["files"])
 
     def _check_connection(self, _connection: Any, record: Any, _proxy: Any) -> None:
         """`DisconnectionError` makes the pool connect anew."""
-        if record.info["files"] != self._look():
+        # One that was opened while the file was read only stays so.
+        is_outdated = self._is_writable() and not record.info["is_writable"]
+        if is_outdated or record.info["files"] != self._look():
             raise DisconnectionError
+
+    def _is_writable(self) -> bool:
+        return os.access(self._paths[0], os.W_OK)
 
 
 async def fetch(

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     bindparam,
     case,
+    cast,
     delete,
     false,
     func,
@@ -53,6 +54,19 @@ def compile_next_update(element: next_update, compiler: SQLCompiler, **kwargs: A
     return compiler.process(func.greatest(now, updated_at + tick), **kwargs)
 
 
+class is_read_only(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
+    """Whether the database takes no writes now; SQLite has its own from `sqlite_backend.py`."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(is_read_only, "postgresql")
+def compile_is_read_only(_element: is_read_only, compiler: SQLCompiler, **kwargs: Any) -> str:
+    setting = func.current_setting("transaction_read_only")
+    return compiler.process(cast(setting, Boolean), **kwargs)
+
+
 owner: Final = bindparam("owner", type_=String)
 now: Final = bindparam("now", type_=UTCDateTime())
 is_owned: Final = task.c.user_id == owner
@@ -62,6 +76,11 @@ is_the_task: Final = is_owned & (task.c.id == bindparam("task_id", type_=BigInte
 public: Final = [task.c[name] for name in TaskPublic.__annotations__]
 
 GET_TASK: Final = select(*public).where(is_the_task)
+
+# What `/ready` asks: always one row, for which a task is read as requests read theirs.
+LOOK: Final = select(
+    is_read_only().label("is_read_only"), *(func.count(column) for column in public)
+).where(is_the_task)
 
 LIST_TASKS: Final = (
     select(*public)

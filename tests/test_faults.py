@@ -405,9 +405,9 @@ async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCapture
     assert fault_counts(caplog) == {Fault.READ_ONLY: 1}
 
 
-@pytest.mark.requirement("T051", "T088")
+@pytest.mark.requirement("T051", "T061", "T088")
 async def test_refused_writes_do_not_connect_anew_each(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("pool.READ_ONLY_SECONDS", 600)
     async with it_is_read_only(world):
@@ -417,6 +417,8 @@ async def test_refused_writes_do_not_connect_anew_each(
         for _ in range(5):
             assert (await world.write()).status_code == 503
         assert world.proxy.connections == before
+        assert (await world.service.client.get("/ready")).status_code == 200
+        assert "Ready, but the database of DATABASE_URL is read only" in caplog.text
         # Some seconds later, a primary is looked for once more.
         monkeypatch.setattr("pool.READ_ONLY_SECONDS", 0)
         assert (await world.write()).status_code == 503

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -443,22 +444,48 @@ async def test_a_full_disk_is_503_for_writes_alone(file: Path) -> None:
         assert (await service.client.get("/ready")).status_code == 200
 
 
-@pytest.mark.requirement("T053", "T087")
-async def test_a_read_only_file_is_503_for_writes_alone(file: Path) -> None:
-    async with serving(file) as service:
-        await limit(service, "PRAGMA query_only = ON")
+@pytest.fixture
+def nobodys(nobody: int = 65_534) -> Iterator[Path]:
+    """A file in a folder of somebody whom its mode binds, as it doesn't bind root."""
+    is_root = os.geteuid() == 0
+    with TemporaryDirectory() as folder:
+        if is_root:
+            os.chown(folder, nobody, nobody)
+            os.setresuid(nobody, nobody, 0)
+        try:
+            yield Path(folder) / "todo.db"
+        finally:
+            if is_root:
+                os.setresuid(0, 0, 0)
+
+
+def set_mode(file: Path, mode: int) -> None:
+    for path in file.parent.iterdir():
+        path.chmod(mode)
+
+
+@pytest.mark.requirement("T053", "T061", "T087", "T109")
+async def test_a_read_only_file_is_ready_and_says_so(
+    nobodys: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(nobodys) as service:
+        set_mode(nobodys, 0o400)
         engine = service.app.state.database.engine
+        await engine.dispose()
         made: list[Any] = []
         event.listen(engine.sync_engine, "connect", lambda *of: made.append(of))
         user = service.user("a")
 
         for answer in await write_all(user):
             assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-
         assert len(made) == 1
         assert counted("database_faults", fault=Fault.READ_ONLY) > 0
         assert (await user.get("/1")).status_code == 200
         assert (await service.client.get("/ready")).status_code == 200
+        assert "Ready, but the database of DATABASE_URL is read only" in caplog.text
+
+        set_mode(nobodys, 0o600)
+        assert (await user.toggle(1)).status_code == 200
 
 
 @pytest.mark.requirement("T050")

@@ -129,8 +129,8 @@ def test_none_is_built_when_it_is_used() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     ]
 
-    assert functions == ["compile_next_update"]
-    assert len(TASK_STATEMENTS) == 7
+    assert functions == ["compile_next_update", "compile_is_read_only"]
+    assert len(TASK_STATEMENTS) == 8
 
 
 @pytest.mark.requirement("T014")
