@@ -24,6 +24,12 @@ COMPANIONS = ("-wal", "-shm")
 ALL = ("", *COMPANIONS)
 
 
+@pytest.fixture(autouse=True)
+def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look of `/ready` holds for no time at all."""
+    monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "todo.db"
