@@ -8,15 +8,16 @@ from secrets import token_hex
 from typing import Final
 from urllib.parse import quote
 
+from starlette.status import HTTP_500_INTERNAL_SERVER_ERROR
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from logs import request_id
+from logs import READ_CHARACTERS, request_id
 from middleware.http import first_header, is_task_path
 
 logger = logging.getLogger(__name__)
 
 ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-NOTEWORTHY: Final = frozenset({401, 403, 404})
+NOTEWORTHY: Final = frozenset({401, 403, 404, 429})
 
 
 class RequestContext:
@@ -30,13 +31,14 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
 
-        current = first_header(scope, b"x-request-id")
-        if current is None or not ACCEPTED_ID.fullmatch(current):
+        # White space around a value is no part of it (RFC 9110, section 5.5).
+        current = (first_header(scope, b"x-request-id") or "").strip(" \t")
+        if not ACCEPTED_ID.fullmatch(current):
             current = token_hex(16)
         added = [(b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")]
         if is_task_path(scope):
             added.append((b"cache-control", b"private, no-cache"))
-        status = 500
+        status = HTTP_500_INTERNAL_SERVER_ERROR
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
@@ -52,12 +54,14 @@ class RequestContext:
         finally:
             milliseconds = (time.perf_counter() - started) * 1000
             level = logging.WARNING if status in NOTEWORTHY else logging.INFO
+            if status >= HTTP_500_INTERNAL_SERVER_ERROR:
+                level = logging.ERROR
             # Quoted, since a path may hold line breaks; without the query, which may hold secrets.
             logger.log(
                 level,
                 "%s %s %d %.1f ms",
                 scope["method"],
-                quote(scope["path"]),
+                quote(scope["path"][:READ_CHARACTERS]),
                 status,
                 milliseconds,
             )

@@ -10,7 +10,7 @@ from opentelemetry import trace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from config import ConfigurationError
-from logs import TOKEN
+from logs import redact
 
 EXPORTER: Final = "opentelemetry-exporter-otlp-proto-http"
 
@@ -57,7 +57,7 @@ class RedactSpans:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             span = trace.get_current_span()
-            span.set_attribute("url.path", TOKEN.sub("[token]", scope["path"]))
+            span.set_attribute("url.path", redact(scope["path"]))
             if scope["query_string"]:
                 span.set_attribute("url.query", "REDACTED")
         await self.app(scope, receive, send)

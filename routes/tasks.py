@@ -119,7 +119,10 @@ async def create_task(request: Request, user_id: CurrentUser) -> Response:
     if row is None:
         raise refused("The key was used with another body", "idempotency_key_reused")
     response = answer_task(row, status.HTTP_201_CREATED)
-    response.headers["Location"] = f"{quote(request.scope['path'])}/{row['id']}"
+    # `--root-path /v1/` stands before the path as it is.
+    prefix, path = request.scope.get("root_path", ""), request.scope["path"]
+    path = prefix.rstrip("/") + path.removeprefix(prefix)
+    response.headers["Location"] = f"{quote(path)}/{row['id']}"
     if row["idempotency_replayed"]:
         response.headers["Idempotency-Replayed"] = "true"
     return response

@@ -1,14 +1,17 @@
-# [Task]: T062, T066, T067, T068, T069, T072 [From]: specs/api/rest-endpoints.md
+# [Task]: T002, T062, T066, T067, T068, T069, T072 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 """HTTP around the endpoints: methods, CORS, slashes, and errors of every kind."""
 
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import httpx
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
+from tests.leaks import SECRET
+from tests.server import uvicorn_process
 from tests.service import Service, User, bearer, make_settings, make_token, running
 
 ORIGIN = "http://localhost:3000"
@@ -64,6 +67,22 @@ async def test_behind_a_proxys_prefix(service: Service) -> None:
         assert created.headers["Location"] == f"/v1{user.tasks_path}/{created.json()['id']}"
         again = await client.get(created.headers["Location"], headers=headers)
         assert again.json() == created.json()
+
+
+@pytest.mark.requirement("T002", "T068")
+@pytest.mark.parametrize(("root_path", "prefix"), [("/v1", "/v1"), ("/v1/", "/v1"), ("/", "")])
+async def test_a_location_has_no_double_slash(tmp_path: Path, root_path: str, prefix: str) -> None:
+    arguments = ("--root-path", root_path)
+    async with (
+        uvicorn_process(tmp_path, *arguments, BETTER_AUTH_SECRET=SECRET) as server,
+        httpx.AsyncClient(base_url=await server.url()) as client,
+    ):
+        user = User(client, "me")
+        location = (await user.post({"title": "x"})).headers["Location"]
+
+        assert location == f"{prefix}/api/me/tasks/1"
+        # The proxy takes its prefix off again.
+        assert (await user.get(location.removeprefix(prefix))).status_code == 200
 
 
 @pytest.mark.requirement("T066")
@@ -254,7 +273,8 @@ async def test_the_unforeseen_is_500_and_logged_with_its_traceback(
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal server error"}
     assert response.headers["X-Request-ID"] == "find-me"
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    record, line = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert line.getMessage().startswith("GET /unforeseen 500 ")
     assert record.exc_info is not None
     assert "secret detail" in caplog.text
 

@@ -1,15 +1,18 @@
-# [Task]: T070, T073, T074 [From]: specs/api/rest-endpoints.md
+# [Task]: T070, T073, T074, T081, T127 [From]: specs/api/rest-endpoints.md
 """Request ids and the log."""
 
 import logging
 import re
 import sys
+from base64 import urlsafe_b64encode
+from itertools import product
 
 import pytest
+from starlette.responses import Response
 
-from logs import LineFormatter, configure_logging, request_id
+from logs import LineFormatter, configure_logging, redact, request_id
 from tests.leaks import watch
-from tests.service import Service, User, bearer, make_token
+from tests.service import Service, User, bearer, make_settings, make_token, running, sign_raw
 
 
 @pytest.fixture
@@ -34,7 +37,17 @@ async def test_a_sound_request_id_is_kept(service: Service, inbound: str) -> Non
 
 
 @pytest.mark.requirement("T070")
-@pytest.mark.parametrize("inbound", ["", "x" * 129, "a b", "a/b", "ä".encode(), "a\t", "<script>"])
+@pytest.mark.parametrize("inbound", ["mine\t", " mine ", "\t mine"])
+async def test_white_space_around_a_request_id_is_no_part_of_it(
+    service: Service, inbound: str
+) -> None:
+    response = await service.client.get("/health", headers={"X-Request-ID": inbound})
+
+    assert response.headers["X-Request-ID"] == "mine"
+
+
+@pytest.mark.requirement("T070")
+@pytest.mark.parametrize("inbound", ["", " ", "x" * 129, "a b", "a/b", "ä".encode(), "<script>"])
 async def test_another_is_replaced(service: Service, inbound: str | bytes) -> None:
     headers = [("X-Request-ID", inbound)]
     responses = [
@@ -77,6 +90,26 @@ async def test_each_request_is_a_line_of_its_level(
     assert line.levelname == level
     full_path = path if path.startswith("/api/") else user.tasks_path + path
     assert re.fullmatch(rf"GET {full_path} {status} \d+\.\d ms", line.getMessage())
+
+
+@pytest.mark.requirement("T074")
+@pytest.mark.parametrize(
+    ("status", "level"), [(429, "WARNING"), (500, "ERROR"), (503, "ERROR"), (409, "INFO")]
+)
+async def test_a_refusal_and_a_failure_stand_out(
+    database_url: str, caplog: pytest.LogCaptureFixture, status: int, level: str
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running(make_settings(database_url=database_url)) as service:
+
+        @service.app.get("/here")
+        async def here() -> Response:
+            return Response(status_code=status)
+
+        await service.client.get("/here")
+
+    (line,) = [one for one in caplog.records if one.name == "middleware.request_context"]
+    assert (line.levelname, line.getMessage().split()[:3]) == (level, ["GET", "/here", str(status)])
 
 
 @pytest.mark.requirement("T073", "T074")
@@ -181,3 +214,128 @@ def test_a_line_keeps_its_exception_and_its_stack() -> None:
     assert rest[0] == "Traceback (most recent call last):"
     assert rest[-3].startswith("ValueError: ")
     assert rest[-2:] == ["Stack (most recent call last):", "  somewhere"]
+
+
+def line_of(message: str, error: Exception | None = None) -> str:
+    """The record as it is printed."""
+    info = (type(error), error, None) if error else None
+    record = logging.LogRecord("here", logging.ERROR, "", 0, message, None, info)
+    return LineFormatter().format(record)
+
+
+@pytest.mark.requirement("T127")
+@pytest.mark.parametrize("letter", ["x", "%2F", "ä", "\N{FAMILY}", "\udc80", "e", "%25"])
+def test_no_line_is_longer_than_two_kilobytes(letter: str) -> None:
+    text = letter * (60_000 // len(letter))
+
+    printed = line_of(text, ValueError(f"first {text}\nsecond {text}"))
+
+    lines = printed.encode(errors="backslashreplace").split(b"\n")
+    assert [len(line) > 1980 for line in lines] == [True, True, True]
+    assert all(len(line) <= 2000 and line.endswith(b" [cut]") for line in lines)
+    assert line_of("x" * 1900).endswith("x" * 1900)
+
+
+@pytest.mark.requirement("T074", "T127")
+async def test_the_line_of_a_huge_path_is_bounded(
+    service: Service, printed: pytest.LogCaptureFixture
+) -> None:
+    # The client refuses so long a URL.
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request"}
+
+    async def send(_: object) -> None:
+        pass
+
+    path = "/" + "\xe9" * 30_000
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": b"", "query_string": b""}
+    await service.app(scope | {"headers": []}, receive, send)
+
+    (line,) = printed.text.splitlines()
+    assert " GET /%C3%A9%C3%A9" in line
+    assert len(line) <= 2000
+
+
+def encode(text: str) -> str:
+    return urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+SPACES = ["".join(some) for count in range(4) for some in product(" \t\r\n", repeat=count)]
+
+
+@pytest.mark.requirement("T081")
+@pytest.mark.parametrize("within", ["", " ", "\t", "\r\n"])
+@pytest.mark.parametrize(
+    "around", ["%s", "/api/%s/tasks", "Bearer %s, x", "a=%s", "/%%3D%s", "/%%253D%s"]
+)
+def test_a_token_is_left_out_however_its_json_is_laid_out(within: str, around: str) -> None:
+    for before in (*SPACES, " " * 30):
+        token = sign_raw(f'{before}{{{within}"alg":"HS256"}}', f'{within}{{"sub":"x","exp":1}}')
+        header_length = token.index(".")
+
+        for length in (header_length, header_length + 10, len(token) - 40, len(token)):
+            shown = line_of(around % token[:length])
+            assert "[token]" in shown
+            assert not any(part in shown for part in token[:length].split(".") if part)
+
+
+@pytest.mark.requirement("T081")
+@pytest.mark.parametrize("dot", [".", "%2E", "%2e", "%252E", "%25252e"])
+@pytest.mark.parametrize("header", ['{"alg":"HS256"}', ' {"alg":"HS256"}', "no JSON at all"])
+def test_what_has_the_shape_of_a_token_is_left_out(dot: str, header: str) -> None:
+    token = sign_raw(header, '{"sub":"x"}').replace(".", dot)
+
+    assert redact(f"/{token}/") == "/[token]/"
+    assert redact(f"glued_{token}") in {"[token]", "glued_[token]"}
+
+
+@pytest.mark.requirement("T127")
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "a.", f"{'a' * 16}.", "ICAg", f"{'ICAg' * 10}.", "%25", "25", "eyJ", "eyJ.", "-", "IHs"],
+)
+@pytest.mark.parametrize("before", ["", "%", f"{'a' * 16}.a."])
+def test_a_token_is_looked_for_in_one_pass(before: str, piece: str) -> None:
+    # A million characters, of which each looks as if a token began there. Read again from each,
+    # they would never come to an end.
+    redact(f"{before}{piece * (1_000_000 // len(piece))} {'x' * 43}")
+
+
+@pytest.mark.requirement("T081")
+def test_what_is_cut_off_is_no_part_of_a_token() -> None:
+    token = sign_raw(' {"alg":"HS256"}', '{"sub":"x"}')
+    parts = token.split(".")
+
+    for length in range(1700, 2100):
+        line = line_of("/" * length + token)
+        assert not any(part in line for part in parts)
+        assert encode(' {"alg')[:6] not in line
+
+
+@pytest.mark.requirement("T081")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "middleware.request_context.RequestContext",
+        "sqlalchemy.dialects.postgresql.asyncpg.AsyncAdapt_asyncpg_dbapi.ProgrammingError",
+        "ep-cool-darkness-a1b2c3d4-pooler.c-2.us-east-1.aws.neon.tech",
+        "aws-0-eu-central-1.pooler.supabase.com",
+        "todo-api-6d5f7c9b8-x2x4z.todo-api.production.svc.cluster.local",
+        "site-packages/prometheus_client-0.26.0.dist-info/METADATA",
+        "0123456789abcdef0123456789abcdef",
+        "5d41402abc4b2a76b9719d911017c592ae2b1c0d5d41402abc4b2a76b9719d91",
+        "018f3a5c-7b1e-7c3d-9e2f-0123456789ab",
+        "aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1d",
+        "/api/aB3dE5gH7jK9mN1pQ3sT5vW7yZ9bC1d/tasks/1/complete",
+        "ForeignKeyActionOfSomeTable",
+        "keyAlgorithmsThatAreKnown",
+        "reworked_in_a_release_before",
+        "IHsomething",
+        "3.11.7.final.0",
+    ],
+)
+def test_other_names_stay(text: str) -> None:
+    assert redact(text) == text
+    assert redact(f"Something of {text}, {text} and {text}.x") == (
+        f"Something of {text}, {text} and {text}.x"
+    )
