@@ -1,10 +1,12 @@
-# [Task]: T030, T052, T114, T115 [From]: specs/features/authentication.md, specs/database/schema.md, specs/reliability.md
+# [Task]: T030, T052, T114, T115, T128 [From]: specs/features/authentication.md, specs/database/schema.md, specs/reliability.md
 """The service as a newcomer runs it: `uvicorn main:app`, in a process of its own."""
 
 import asyncio
+import os
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 from pathlib import Path
@@ -29,6 +31,10 @@ async def run_curl(line: str) -> str:
     return (await process.communicate())[0].decode()
 
 
+def list_kept(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob(".dev-secret*")]
+
+
 @pytest.mark.requirement("T030")
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not on this machine")
 @pytest.mark.parametrize(
@@ -38,6 +44,9 @@ async def run_curl(line: str) -> str:
         pytest.param(("--host", "0.0.0.0"), id="all-interfaces"),
         pytest.param(("--workers", "2"), id="workers"),
         pytest.param(("--reload",), id="reload"),
+        pytest.param(("--uds", "todo.sock"), id="unix-socket"),
+        pytest.param(("--uds", "todo.sock", "--workers", "2"), id="unix-socket-and-workers"),
+        pytest.param(("--host", "::1"), id="ipv6"),
     ],
 )
 async def test_a_newcomer_pastes_a_line_and_has_a_task(
@@ -49,7 +58,7 @@ async def test_a_newcomer_pastes_a_line_and_has_a_task(
         secret_file = tmp_path / ".dev-secret"
         assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
         assert secret_file.read_text() not in server.output
-        assert "--workers" in arguments or server.output.count(" - WARNING - ") == 1
+        assert server.output.count(" - WARNING - ") == 1
 
     # The secret is kept: the token is as good after a new start.
     async with uvicorn_process(tmp_path) as server:
@@ -59,6 +68,39 @@ async def test_a_newcomer_pastes_a_line_and_has_a_task(
             name, value = token.split(": ")
             answer = await client.get("/api/demo/tasks", headers={name: value})
         assert [task["title"] for task in answer.json()] == ["Try the API"]
+
+
+@pytest.mark.requirement("T128")
+async def test_several_workers_and_their_successors_print_one_token(tmp_path: Path) -> None:
+    async with uvicorn_process(tmp_path, "--workers", "2") as server:
+        await server.wait_for(r"(?s)(?:startup complete.*){2}")
+        await server.wait_for(r"\ncurl .+\n")
+        worker = re.findall(r"server process \[(\d+)\]", server.output)[0]
+        os.kill(int(worker), signal.SIGKILL)
+        await server.wait_for(r"(?s)(?:startup complete.*){3}")
+        await asyncio.sleep(0.5)  # for what should not come
+
+    assert len(re.findall(r"\ncurl ", server.output)) == 1
+    assert server.output.count(" - WARNING - Development mode") == 1
+
+
+@pytest.mark.requirement("T128")
+async def test_a_token_is_printed_once_for_all_reloads_and_again_at_the_next_start(
+    tmp_path: Path,
+) -> None:
+    for _ in range(2):
+        async with uvicorn_process(tmp_path, "--reload", WATCHFILES_FORCE_POLLING="1") as server:
+            await server.wait_for(r"\ncurl .+\n")
+            (tmp_path / "changed.py").write_text("")
+            await server.wait_for(r"(?s)(?:startup complete.*){2}")
+            await asyncio.sleep(0.5)  # for what should not come
+            (tmp_path / "changed.py").unlink()
+
+        assert len(re.findall(r"\ncurl ", server.output)) == 1
+        assert server.output.count(" - WARNING - Development mode") == 1
+
+    # Of the marks only the last start's is kept.
+    assert len(list_kept(tmp_path)) == 2
 
 
 @pytest.mark.requirement("T030")

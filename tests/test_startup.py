@@ -1,6 +1,8 @@
-# [Task]: T030, T052 [From]: specs/features/authentication.md, specs/database/schema.md
+# [Task]: T030, T052, T128 [From]: specs/features/authentication.md, specs/database/schema.md
 """What a server is told of a start, and the demo where no server is."""
 
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 import development
-from development import development_secret, print_demo
+from development import development_secret, listening_address, print_demo
 from faults import StartupError
 from middleware.startup import PlainStartupErrors
 
@@ -86,16 +88,42 @@ async def test_an_end_that_fails_is_reported_once() -> None:
     assert isinstance(raised, ValueError)
 
 
-@pytest.mark.requirement("T030")
-async def test_without_a_server_there_is_no_demo(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.requirement("T128")
+async def test_where_no_port_is_found_the_token_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(development, "LISTEN_PATIENCE_SECONDS", 0)
-    monkeypatch.setattr(development, "listening_address", lambda: None)
+    monkeypatch.setattr(development, "listening_address", list)
 
-    await print_demo("secret" * 10, "HS256")
+    for _ in range(2):
+        await print_demo("secret" * 10, "HS256")
 
-    assert capsys.readouterr().out == ""
+    hint, _, line = capsys.readouterr().out.splitlines()[-4:-1]
+    assert hint == "Make a task with it, with your server's port in the place of 8000:"
+    assert line.startswith("curl http://127.0.0.1:8000/api/demo/tasks -H 'Authorization: Bearer ey")
+
+
+@pytest.mark.requirement("T128")
+@pytest.mark.parametrize("family", ["tcp", "unix", "abstract"])
+def test_the_address_of_a_listening_socket(tmp_path: Path, family: str) -> None:
+    path = tmp_path / "here.sock"
+    address: Any = {"tcp": ("127.0.0.1", 0), "unix": str(path), "abstract": f"\0{path}"}[family]
+    kind = socket.AF_INET if family == "tcp" else socket.AF_UNIX
+    with socket.socket(kind, socket.SOCK_STREAM) as listener, socket.socket(kind) as bound:
+        listener.bind(address)
+        bound.bind(("127.0.0.1", 0) if family == "tcp" else f"{path}-bound")
+        assert listening_address() == []
+
+        listener.listen()
+        assert (
+            listening_address()
+            == {
+                "tcp": [f"http://127.0.0.1:{listener.getsockname()[1]}"],
+                "unix": ["--unix-socket", str(path), "http://localhost"],
+                "abstract": [],  # `curl` has another word for it, and nobody serves there by hand.
+            }[family]
+        )
 
 
 @pytest.mark.requirement("T030")
@@ -110,3 +138,26 @@ def test_the_development_secret_is_made_once(
     assert development_secret() == first
     assert [path.name for path in tmp_path.iterdir()] == [".dev-secret"]
     assert (tmp_path / ".dev-secret").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.requirement("T128")
+@pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
+def test_what_is_no_file_of_its_own_is_no_development_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file, elsewhere = tmp_path / ".dev-secret", tmp_path / "elsewhere"
+    elsewhere.write_text("s" * 64)
+    elsewhere.chmod(0o644)
+    if kind == "folder":
+        file.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to({"link": elsewhere, "dangling": tmp_path / "nowhere"}[kind])
+
+    with pytest.raises(StartupError, match=r"\.dev-secret can't be used .*Delete it"):
+        development_secret()
+
+    assert not (tmp_path / "nowhere").exists()
+    assert elsewhere.stat().st_mode & 0o777 == 0o644
