@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sqlite3
 import ssl
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from sqlalchemy.exc import SQLAlchemyError
@@ -105,9 +105,11 @@ async def prepare_once(database: Database, settings: Settings, deadline: float |
 
 
 async def find_facts(database: Database) -> Facts:
-    # In a transaction, a look at SQLite would wait for its write lock.
-    engine = database.engine.execution_options(isolation_level="AUTOCOMMIT")
-    async with engine.connect() as connection:
+    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
+    if database.engine.dialect.name == "sqlite":
+        # A transaction would wait for the write lock there.
+        options = {"is_single_statement": True}
+    async with database.engine.execution_options(**options).connect() as connection:
         return await connection.run_sync(read_facts)
 
 

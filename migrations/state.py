@@ -69,9 +69,12 @@ class Facts(NamedTuple):
 
 
 def read_facts(connection: Connection) -> Facts:
+    """Reads all of it as of one moment: another process may be making the tables."""
     found: dict[str, Any] = {}
     if connection.dialect.name == "postgresql":
         found = dict(connection.execute(READ_FACTS).mappings().one())
+    else:
+        connection.exec_driver_sql("BEGIN")
     inspector = inspect(connection)
     if inspector.has_table(VERSION_TABLE) and found.get("may_read_version", True):
         found["revision"] = ", ".join(connection.scalars(READ_REVISIONS)) or None
