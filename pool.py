@@ -95,7 +95,8 @@ class PoolHealth:
         # First, since others that listen may wait for the database.
         event.listen(engine.sync_engine, "connect", self._note_connect, insert=True)
         event.listen(engine.sync_engine, "checkin", self._note_checkin)
-        if engine.dialect.name == "postgresql":
+        self._has_server = engine.dialect.name == "postgresql"
+        if self._has_server:
             event.listen(engine.sync_engine, "checkout", self._check)
             event.listen(engine.sync_engine, "do_connect", self._need_greenlet)
 
@@ -141,10 +142,13 @@ class PoolHealth:
         return [place for place in self._places if place.driver_connection is not None]
 
     async def close_connections(self) -> None:
-        """Closes all, at the same time."""
+        """Closes all, at the same time. An SQLite file's are left to the engine, which closes one by
+        one: the last brings the log into the file, and of two that end at once each leaves it to
+        the other.
+        """
         if self._trimming is not None:
             self._trimming.cancel()
-        closing = (self._end(place.driver_connection) for place in self.places)
+        closing = [self._end(place.driver_connection) for place in self.places if self._has_server]
         await asyncio.gather(*closing, *self._ending)
 
     def _note_connect(self, _connection: Any, record: Any) -> None:
