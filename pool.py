@@ -142,14 +142,13 @@ class PoolHealth:
         return [place for place in self._places if place.driver_connection is not None]
 
     async def close_connections(self) -> None:
-        """Closes all, at the same time. An SQLite file's are left to the engine, which closes one by
-        one: the last brings the log into the file, and of two that end at once each leaves it to
-        the other.
+        """Closes all, at the same time. The engine closes an SQLite file's, one by one: the last
+        brings the log into the file, and of two that end at once each leaves it to the other.
         """
         if self._trimming is not None:
             self._trimming.cancel()
-        closing = [self._end(place.driver_connection) for place in self.places if self._has_server]
-        await asyncio.gather(*closing, *self._ending)
+        ends = (self._end(place.driver_connection) for place in self.places)
+        await asyncio.gather(*(ends if self._has_server else ()), *self._ending)
 
     def _note_connect(self, _connection: Any, record: Any) -> None:
         record.info["connected_at"] = record.info["idle_since"] = time.monotonic()
