@@ -131,8 +131,9 @@ class Settings(BaseSettings):
             if not is_allowable(entry):
                 raise ValueError(
                     f"has an entry, number {position}, that is no origin: write it as a browser"
-                    " does, scheme://host or scheme://host:port in lower case, with no path and no"
-                    " default port; * may be a part of the host, but not in its last two labels"
+                    " does, https://app.example.com or http://localhost:3000, in lower case, with"
+                    " no path and no default port; * may be a part of the host, but not in its last"
+                    " two labels"
                 )
         return value
 
@@ -153,7 +154,8 @@ class Settings(BaseSettings):
     def check_http_url(cls, value: str | None) -> str | None:
         if value is not None and not (is_fetchable(value) and origin_of(read_http_url(value))):
             raise ValueError(
-                "is no http:// or https:// URL with a host and without user name, query or fragment"
+                "is no http:// or https:// URL with a host and without user name, query or"
+                " fragment; write it as https://app.example.com"
             )
         return value
 
@@ -169,7 +171,8 @@ class Settings(BaseSettings):
     def check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if value is None:
             database_url: SecretStr | None = info.data.get("database_url")
-            is_embedded = database_url is not None and (
+            # One that is refused says enough by itself.
+            is_embedded = database_url is None or (
                 parse_database_url(database_url.get_secret_value()).url
                 == make_url(EMBEDDED_DATABASE)
             )
@@ -183,7 +186,8 @@ class Settings(BaseSettings):
         text = value.get_secret_value()
         if text.strip(WRAPPING) in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
             raise ValueError(
-                f"is a publicly known value; {NEW_SECRET} and give both sides the same"
+                f"is a publicly known value; {NEW_SECRET} and give both sides the same, or delete"
+                " the line where BETTER_AUTH_URL alone is to verify tokens"
             )
         algorithm = info.data.get("jwt_algorithm", "HS256")
         if len(text.encode(errors="replace")) < SECRET_BYTES[algorithm]:

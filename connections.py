@@ -8,11 +8,11 @@ before it imports the application. So their methods are replaced; other servers 
 import asyncio
 import logging
 import time
-from asyncio import AbstractEventLoop, Transport
+from asyncio import Transport
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -31,7 +31,7 @@ PIECE_BYTES = 4 * 1024
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 LOOKS_PER_TIMEOUT = 10
 
-transports: WeakKeyDictionary[Transport, AbstractEventLoop] = WeakKeyDictionary()
+protocols: WeakSet[Any] = WeakSet()
 
 
 def replaces(owner: type) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -66,9 +66,16 @@ class PatientFlow(FlowControl):
 @replaces(HttpToolsProtocol)
 def connection_made(method: Any, protocol: Any, transport: Transport) -> None:
     method(protocol, transport)
-    transports[transport] = protocol.loop
+    protocols.add(protocol)
     if isinstance(protocol, HttpToolsProtocol):
         protocol.flow = PatientFlow(protocol)
+
+
+@replaces(H11Protocol)
+@replaces(HttpToolsProtocol)
+def connection_lost(method: Any, protocol: Any, error: Exception | None) -> None:
+    protocols.discard(protocol)
+    method(protocol, error)
 
 
 @replaces(HttpToolsProtocol)
@@ -111,7 +118,7 @@ def untaken(transport: Transport) -> int:
     may be millions, and is told of the client's progress first.
     """
     queued = 0
-    with suppress(NameError, OSError, ValueError):  # a system without it, a closed socket
+    with suppress(NameError, OSError, TypeError, ValueError):  # no such call, a closed socket
         (queued,) = unpack("i", ioctl(transport.get_extra_info("socket"), TIOCOUTQ, b"\0" * 4))
     return transport.get_write_buffer_size() + queued
 
@@ -122,17 +129,18 @@ async def end_unread(seconds: float) -> None:
     Closing would not do: a connection closes when all that is buffered for it is sent.
     """
     loop = asyncio.get_running_loop()
-    # How much was left when the client last took something, and when that was seen.
-    seen: WeakKeyDictionary[Transport, tuple[int, float]] = WeakKeyDictionary()
+    # How much was left at the last look, and when the client was last seen to take something.
+    seen: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
     while True:
         await asyncio.sleep(seconds / LOOKS_PER_TIMEOUT)
         now = time.monotonic()
-        for transport in [one for one, its_loop in transports.items() if its_loop is loop]:
-            left = untaken(transport)
-            before, since = seen.get(transport, (0, now))
-            if not 0 < before <= left:
-                seen[transport] = (left, now)
-            elif now - since >= seconds:
-                logger.warning("A client took nothing of its answer for SEND_TIMEOUT: it is let go")
-                transport.abort()
-                del transports[transport]
+        for protocol in [one for one in protocols if one.loop is loop]:
+            left = untaken(protocol.transport)
+            before, since = seen.get(protocol, (0, now))
+            if before == 0 or left < before:
+                since = now
+            seen[protocol] = (left, since)
+            if left and now - since >= seconds:
+                logger.warning("Ended a connection whose client read nothing for SEND_TIMEOUT")
+                protocols.discard(protocol)
+                protocol.transport.abort()

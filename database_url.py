@@ -150,10 +150,6 @@ def read_postgres(url: URL, authority: str, parameters: dict[str, str]) -> Datab
     pooled = pgbouncer == "true" or any(
         "-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts
     )
-    if pooled:
-        # asyncpg then sends unnamed statements, which PgBouncer can hand to any server connection.
-        connect_args["statement_cache_size"] = 0
-
     drop_needless(parameters)
     refuse_unknown(parameters)
     # `hosts` says where it is.

@@ -17,7 +17,6 @@ from sqlalchemy import (
     NullPool,
     PoolProxiedConnection,
     QueuePool,
-    select,
 )
 from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
@@ -40,8 +39,6 @@ sql_logger = logging.getLogger("sqlalchemy.engine")
 
 # A row by the names of its columns.
 Row = dict[str, Any]
-
-PING: Final = select(1)
 
 # The server gives up after this part of the limit, asyncpg after all of it: an end by the server
 # leaves the connection in order.

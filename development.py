@@ -124,6 +124,9 @@ def is_first_of_start() -> bool:
         mark.touch(0o600, exist_ok=False)
     except FileExistsError:
         return False
+    except OSError:
+        # A folder where nothing can be written: better twice than never.
+        return True
     for other in set(mark.parent.glob(f"{SECRET_FILE}.start-*")) - {mark}:
         other.unlink(missing_ok=True)
     return True

@@ -158,6 +158,9 @@ CURES: Final = {
 }
 
 
+UNAVAILABLE: Final = "The database is unavailable, try again"
+
+
 class StartupError(Exception):
     """The service can't start. The message is ready to print and shows no secret."""
 
@@ -233,7 +236,7 @@ def unavailable(
         TIMEOUTS.labels(LIMITS[fault]).inc()
     return ServiceUnavailable(
         f"The database of DATABASE_URL {explain(error, fault)}",
-        detail="The database is unavailable, try again",
+        detail=UNAVAILABLE,
         is_repeatable=fault in TAKEN_BACK or (is_undone and fault in QUICK),
     )
 

@@ -3,9 +3,11 @@
 
 import asyncio
 import gc
+import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -31,6 +33,8 @@ from start import prepare_database
 from stop import bounded_stop, ending_at_once
 from tokens import TokenVerifier
 
+logger = logging.getLogger(__name__)
+
 EXPOSED_HEADERS = (
     "Location",
     "Idempotency-Replayed",
@@ -40,6 +44,18 @@ EXPOSED_HEADERS = (
 )
 
 
+def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs something until the stack is left. Where it fails, nobody else would say so."""
+
+    def report(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.critical("Something in the background failed", exc_info=error)
+
+    task = asyncio.create_task(work)
+    task.add_done_callback(report)
+    stack.callback(task.cancel)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Owns what lives as long as the service: the engine, the key client, the token verifier."""
@@ -47,8 +63,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     report_settings(settings)
     async with AsyncExitStack() as stack:
         stack.enter_context(bounded_stop(settings.shutdown_timeout))
-        ending = asyncio.create_task(end_unread(settings.send_timeout))
-        stack.callback(ending.cancel)
+        run_aside(stack, end_unread(settings.send_timeout))
         keys = None
         # Before the database is waited for, since it may refuse the start.
         if settings.published_keys_url is not None:
@@ -65,12 +80,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             secret = settings.better_auth_secret.get_secret_value()
         elif settings.is_keyless:
             secret = development_secret()
-            demo = asyncio.create_task(print_demo(secret, settings.jwt_algorithm))
-            stack.callback(demo.cancel)
+            run_aside(stack, print_demo(secret, settings.jwt_algorithm))
 
         if settings.metrics_token is not None:
-            noting = asyncio.create_task(keep_noting(database))
-            stack.callback(noting.cancel)
+            run_aside(stack, keep_noting(database))
 
         app.state.database = database
         app.state.lookout = Lookout(settings)

@@ -58,7 +58,8 @@ class PooledConnection(BoundedConnection):
     it one the next moment. So it is cancelled some more times, and then the pooler is left.
     """
 
-    # Without names, statements go along with each use, in the same round trip.
+    # Without names, which needs asyncpg's cache to be off, statements go along with each use, in
+    # the same round trip, and a pooler can hand them to any server connection.
     prepare = asyncpg.Connection.prepare
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
@@ -179,7 +180,8 @@ class PoolHealth:
 
     def _note_checkin(self, _connection: Any, record: Any) -> None:
         record.info["idle_since"] = time.monotonic()
-        self._idle[record] = None
+        if self._has_server:
+            self._idle[record] = None
 
     def is_at_hand(self) -> bool:
         """Whether the connection that comes next can be handed out as it is, so that no greenlet is
@@ -196,7 +198,7 @@ class PoolHealth:
 
     @staticmethod
     def _need_greenlet(*_: Any) -> None:
-        """Lets nobody connect without one. SQLAlchemy would leave asyncpg half started."""
+        """Refuses to connect outside a greenlet, where SQLAlchemy would leave asyncpg half open."""
         if not in_greenlet():
             raise MissingGreenlet
 

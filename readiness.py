@@ -11,12 +11,13 @@ import statements
 from config import Settings
 from db import Database
 from errors import ServiceUnavailable
-from faults import fault_of, unavailable
+from faults import UNAVAILABLE, fault_of, unavailable
 
 logger = logging.getLogger(__name__)
 
-# How long a look may take, and for how long it holds: together less than the 5 s after which
-# everything works again, since a look may have begun just before the end of a fault.
+# How long a statement of a look and who asks for it wait, and for how long it holds: together less
+# than the 5 s after which everything works again, since a look may have begun just before the end
+# of a fault. To connect it has the time that requests have: a database that wakes may need it.
 LOOK_SECONDS: Final = 3.0
 GOOD_FOR_SECONDS: Final = 1.0
 
@@ -30,8 +31,12 @@ class Lookout:
     """
 
     def __init__(self, settings: Settings) -> None:
-        one = {"db_pool_size": 0, "db_max_overflow": 1}
-        self._database = Database(settings.model_copy(update=one))
+        own = {
+            "db_pool_size": 0,
+            "db_max_overflow": 1,
+            "db_statement_timeout": min(LOOK_SECONDS, settings.db_statement_timeout),
+        }
+        self._database = Database(settings.model_copy(update=own))
         self._look: asyncio.Task[ServiceUnavailable | None] | None = None
         self._good_until = -math.inf
 
@@ -39,13 +44,15 @@ class Lookout:
         """Why the service can't serve, as of a second ago at most, or None where it can."""
         if self._look is None or (self._look.done() and time.monotonic() >= self._good_until):
             self._look = asyncio.create_task(self._take_a_look())
-        # Somebody who goes away leaves it to the others.
-        return await asyncio.shield(self._look)
+        try:
+            # Somebody who goes away leaves it to the others, and so does a database that wakes.
+            return await asyncio.wait_for(asyncio.shield(self._look), LOOK_SECONDS)
+        except TimeoutError:
+            return ServiceUnavailable("The database is silent.", detail=UNAVAILABLE)
 
     async def _take_a_look(self) -> ServiceUnavailable | None:
         try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                (look,) = await self._database.execute(statements.LOOK, NOBODYS)
+            (look,) = await self._database.execute(statements.LOOK, NOBODYS)
         except ServiceUnavailable as error:
             fault = error
         except Exception as error:  # noqa: BLE001 - whatever it is, requests meet it, too

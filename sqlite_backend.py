@@ -130,7 +130,7 @@ class SQLiteFile:
             async with self._writing(self._single) as connection:
                 return await fetch(connection, statement, parameters)
         self.check()
-        async with self._single.connect() as connection:
+        async with self._patient(self._single).connect() as connection:
             return await fetch(connection, statement, parameters)
 
     @asynccontextmanager
@@ -139,12 +139,16 @@ class SQLiteFile:
         async with self._writing(self._engine) as connection, connection.begin():
             yield connection
 
+    def _patient(self, engine: AsyncEngine) -> AsyncEngine:
+        """The engine for a statement that has to wait for other processes' locks from now on."""
+        return engine.execution_options(lock_deadline=time.monotonic() + self._patience)
+
     @asynccontextmanager
     async def _writing(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         """Raises `ServiceUnavailable` where others write for too long, and where what was
         committed is in a file that was taken away.
         """
-        engine = engine.execution_options(lock_deadline=time.monotonic() + self._patience)
+        engine = self._patient(engine)
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self._patience):

@@ -97,8 +97,8 @@ async def prepare_once(database: Database, settings: Settings, deadline: float |
     refuse_tasks(facts)
     if facts.is_ahead:
         logger.warning(
-            "The schema is of a later version, %s, than this code, %s: a deploy is under way, or it"
-            " was taken back. It is served all the same.",
+            "The schema is of a later version, %s, than this code, %s: a deploy is under way, or"
+            " was rolled back. The service serves it all the same.",
             facts.revision,
             HEAD,
         )

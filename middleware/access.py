@@ -42,7 +42,7 @@ class UserAccess(HTTPBearer):
         user_id: Annotated[str, Path(description="The user's id: the `sub` of the token.")],
     ) -> str:
         verifier: TokenVerifier = request.app.state.token_verifier
-        # What is found stands in the scope, for `MeasureRequests` to count if it is there.
+        # The verdict is put into the scope, for `MeasureRequests` to count if it is there.
         scope = request.scope
         try:
             subject = await verifier.verify(bearer_token(request))
@@ -67,7 +67,7 @@ class UserAccess(HTTPBearer):
 
 
 def verify_scraper(request: Request) -> None:
-    """Answers 401 to who doesn't send `METRICS_TOKEN` in the one `Authorization` header."""
+    """Answers 401 unless the one `Authorization` header has `METRICS_TOKEN`."""
     settings: Settings = request.app.state.settings
     # Where it isn't set there is no such route.
     expected = cast("SecretStr", settings.metrics_token).get_secret_value()
@@ -83,8 +83,7 @@ def verify_scraper(request: Request) -> None:
 def bearer_token(request: Request) -> str:
     """The token of the one `Authorization` header; FastAPI's own class would let a second pass."""
     headers = request.headers.getlist("authorization")
-    # White space around the value is no part of it (RFC 9110, 5.5), and httptools leaves it there.
-    scheme, _, token = headers[0].strip(" \t").partition(" ") if headers else ("", "", "")
+    scheme, _, token = headers[0].partition(" ") if headers else ("", "", "")
     if len(headers) > 1:
         raise InvalidToken("several Authorization headers")
     if scheme.lower() != "bearer":

@@ -31,9 +31,8 @@ class RequestContext:
             await self.app(scope, receive, send)
             return
 
-        # White space around a value is no part of it (RFC 9110, section 5.5).
-        current = (first_header(scope, b"x-request-id") or "").strip(" \t")
-        if not ACCEPTED_ID.fullmatch(current):
+        current = first_header(scope, b"x-request-id")
+        if current is None or not ACCEPTED_ID.fullmatch(current):
             current = token_hex(16)
         added = [(b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")]
         if is_task_path(scope):

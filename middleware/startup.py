@@ -47,8 +47,8 @@ class NotStarted:
 
     def __getattr__(self, name: str) -> Any:
         raise ServiceUnavailable(
-            "The service wasn't started: its server runs no lifespan. Let it (uvicorn: --lifespan"
-            " on), or, where the service is mounted in another application, enter"
+            "The service wasn't started: its server runs no lifespan. Turn it on (uvicorn:"
+            " --lifespan on), or, where the service is mounted in another application, enter"
             " main.app.router.lifespan_context(main.app) in the lifespan of that one.",
             detail="The service has not started",
         )

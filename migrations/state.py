@@ -138,8 +138,9 @@ def refuse_database(facts: Facts, *, will_migrate: bool) -> None:
     )
     refuse(
         facts.is_behind and not will_migrate,
-        f"has the schema's revision {revision or 'none'}, and this code needs {HEAD}."
-        " Run `uv run alembic upgrade head`, or set DB_MIGRATE_ON_START=true.",
+        f"has {f'the revision {revision} of the schema' if revision else 'no schema of ours'}, and"
+        f" this code needs {HEAD}. Run `uv run alembic upgrade head`, or set"
+        " DB_MIGRATE_ON_START=true.",
     )
     refuse(
         facts.is_behind and not facts.may_create,

@@ -7,16 +7,18 @@ import select
 import socket
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import httpx
 import psutil
 import pytest
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
-from connections import MAX_HEAD_BYTES
+from connections import MAX_HEAD_BYTES, end_unread
 from main import create_app
 from tests.corpus import AUTHORIZED, JSON, TASKS
 from tests.leaks import SECRET
@@ -163,6 +165,14 @@ def receive_all(connection: socket.socket) -> int:
     return received
 
 
+def wait_until(condition: Callable[[], bool]) -> None:
+    """For a minute, which is more than enough."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def servers_connections(port: int) -> int:
     return sum(
         one.laddr.port == port and bool(one.raddr)
@@ -179,10 +189,8 @@ def test_a_client_that_takes_nothing_loses_its_connection(
         for client in clients:
             client.sendall(LIST)
 
-        while caplog.text.count("SEND_TIMEOUT") < len(clients):
-            time.sleep(0.05)
-        while servers_connections(port):
-            time.sleep(0.05)
+        wait_until(lambda: caplog.text.count("SEND_TIMEOUT") == len(clients))
+        wait_until(lambda: not servers_connections(port))
         assert [receive_all(client) < LENGTH for client in clients] == [True] * len(clients)
 
 
@@ -200,6 +208,55 @@ def test_a_client_that_takes_its_time_gets_all(parser: str, tmp_path: Path) -> N
             time.sleep(0.01)
 
     assert received > LENGTH
+
+
+@pytest.mark.requirement("T099")
+@pytest.mark.usefixtures("tls")
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_the_servers_own_tls_is_watched_too(parser: str, loop: str, tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/todo.db", "BETTER_AUTH_SECRET": SECRET}
+    tls = ("--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem")
+    arguments = ("--http", parser, "--loop", loop, *tls)
+    async with uvicorn_process(tmp_path, *arguments, SEND_TIMEOUT="0.2", **settings) as running:
+        url = (await running.wait_for(r"running on (https://[\d.:]+)"))[1]
+        for _ in range(2):
+            async with httpx.AsyncClient(verify=False) as client:
+                assert (await client.get(f"{url}/health")).status_code == 200
+            # Long enough for some looks at a connection that is gone.
+            await asyncio.sleep(0.1)
+    assert "CRITICAL" not in running.output
+
+
+@pytest.mark.requirement("T099")
+def test_a_client_that_reads_all_the_time_is_left_alone(parser: str) -> None:
+    """Its answer is so long that the buffers are filled again and again."""
+    size = 30 * MEBIBYTE
+
+    async def stream(scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        length = (b"content-length", str(size).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        for left in reversed(range(0, size, 65_536)):
+            await send({"type": "http.response.body", "body": bytes(65_536), "more_body": left > 0})
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watching = asyncio.create_task(end_unread(0.5))
+        yield
+        assert not watching.done()
+        watching.cancel()
+
+    app = FastAPI(lifespan=lifespan)
+    app.mount("/", stream)
+    received = 0
+    with serving(app, parser) as port, connect(port) as client:
+        client.sendall(head("GET", "/", "Connection: close"))
+        while chunk := client.recv(MEBIBYTE // 8):
+            received += len(chunk)
+            time.sleep(0.01)
+
+    assert received > size
 
 
 @pytest.mark.requirement("T099")

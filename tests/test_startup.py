@@ -174,3 +174,16 @@ def test_what_is_no_file_of_its_own_is_no_development_secret(
 
     assert not (tmp_path / "nowhere").exists()
     assert elsewhere.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.requirement("T128")
+def test_a_start_that_leaves_no_mark_counts_as_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    folder.rmdir()
+
+    assert development.is_first_of_start()
+    assert development.is_first_of_start()
