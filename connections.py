@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from asyncio import Transport
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,7 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 with suppress(ImportError):  # on Windows
     from fcntl import ioctl
@@ -27,8 +28,10 @@ logger = logging.getLogger(__name__)
 
 # httptools parses all that it is given, and the shortest request has 18 bytes.
 PIECE_BYTES = 4 * 1024
-# Of the head of one request, which httptools collects. h11 has a bound of its own, 64 KiB.
+# Of the head of one request, which httptools collects: a header of a few bytes takes a hundred of
+# memory. h11 has a bound of its own, 64 KiB.
 MAX_HEAD_BYTES = 4 * 1024 * 1024
+MAX_HEADERS = 200_000
 LOOKS_PER_TIMEOUT = 10
 
 protocols: WeakSet[Any] = WeakSet()
@@ -52,13 +55,16 @@ class PatientFlow(FlowControl):
 
     def __init__(self, protocol: HttpToolsProtocol) -> None:
         super().__init__(protocol.transport)
-        self.protocol = protocol
-        # What was read after a request that waits, and how much of a head was parsed.
+        self.waiting = protocol.pipeline
+        # The requests that have no whole answer yet. uvicorn knows the last one only.
+        self.unanswered: deque[RequestResponseCycle] = deque()
+        # What was read after a request that waits, and how much of a head was parsed, since when.
         self.unparsed = b""
         self.head_bytes = 0
+        self.head_since = 0.0
 
     def resume_reading(self) -> None:
-        if not self.protocol.pipeline:
+        if not self.waiting:
             super().resume_reading()
 
 
@@ -75,6 +81,9 @@ def connection_made(method: Any, protocol: Any, transport: Transport) -> None:
 @replaces(HttpToolsProtocol)
 def connection_lost(method: Any, protocol: Any, error: Exception | None) -> None:
     protocols.discard(protocol)
+    # Else each of them would go on to write, and fail.
+    for cycle in getattr(protocol.flow, "unanswered", ()):
+        cycle.disconnected = True
     method(protocol, error)
 
 
@@ -86,9 +95,11 @@ def data_received(method: Any, protocol: Any, data: bytes) -> None:
     while start < len(data) and not (protocol.pipeline or protocol.transport.is_closing()):
         piece = data[start : start + PIECE_BYTES]
         start += PIECE_BYTES
+        if not flow.head_bytes:
+            flow.head_since = time.monotonic()
         flow.head_bytes += len(piece)
         method(protocol, piece)
-        if flow.head_bytes > MAX_HEAD_BYTES:
+        if flow.head_bytes > MAX_HEAD_BYTES or len(protocol.headers or ()) > MAX_HEADERS:
             protocol.send_400_response("Invalid HTTP request received.")
     flow.unparsed = data[start:]
 
@@ -97,6 +108,7 @@ def data_received(method: Any, protocol: Any, data: bytes) -> None:
 def on_headers_complete(method: Any, protocol: Any) -> None:
     protocol.flow.head_bytes = 0
     method(protocol)
+    protocol.flow.unanswered.append(protocol.cycle)
 
 
 @replaces(HttpToolsProtocol)
@@ -107,7 +119,14 @@ def on_body(method: Any, protocol: Any, body: bytes) -> None:
 
 
 @replaces(HttpToolsProtocol)
+def on_message_complete(method: Any, protocol: Any) -> None:
+    protocol.flow.head_bytes = 0
+    method(protocol)
+
+
+@replaces(HttpToolsProtocol)
 def on_response_complete(method: Any, protocol: Any) -> None:
+    protocol.flow.unanswered.popleft()
     method(protocol)
     if protocol.flow.unparsed and not protocol.pipeline:
         protocol.data_received(b"")
@@ -124,7 +143,8 @@ def untaken(transport: Transport) -> int:
 
 
 async def end_unread(seconds: float) -> None:
-    """Ends each connection whose client has taken nothing for so long of what there is for it.
+    """Ends each connection whose client has taken nothing for so long of what there is for it, or
+    hasn't come to the end of a head that it began (with httptools, which keeps all of that).
 
     Closing would not do: a connection closes when all that is buffered for it is sent.
     """
@@ -140,7 +160,14 @@ async def end_unread(seconds: float) -> None:
             if before == 0 or left < before:
                 since = now
             seen[protocol] = (left, since)
+            flow = protocol.flow
             if left and now - since >= seconds:
-                logger.warning("Ended a connection whose client read nothing for SEND_TIMEOUT")
-                protocols.discard(protocol)
-                protocol.transport.abort()
+                end(protocol, "read nothing")
+            elif getattr(flow, "head_bytes", 0) and now - flow.head_since >= seconds:
+                end(protocol, "has not sent the whole head of its request")
+
+
+def end(protocol: Any, what: str) -> None:
+    logger.warning("Ended a connection whose client %s for SEND_TIMEOUT", what)
+    protocols.discard(protocol)
+    protocol.transport.abort()

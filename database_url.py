@@ -84,7 +84,7 @@ def parse_database_url(text: str) -> DatabaseTarget:
     Quotes and blanks around it are dropped, and the `psql` before it. Raises `ValueError` with a
     message that names the parameter at fault and shows no part of the URL, which holds a password.
     """
-    bare = re.sub(r"^psql\s+(?=\S+$)", "", text.strip(WRAPPING)).strip(WRAPPING)
+    bare = re.sub(r"^psql\s+(?=\S+$)", "", text.strip(WRAPPING + ";")).strip(WRAPPING)
     if not bare:
         raise ValueError(
             "is set but empty; give it a URL, or unset it for the SQLite file ./todo.db"
@@ -93,7 +93,7 @@ def parse_database_url(text: str) -> DatabaseTarget:
     parts = AUTHORITY.fullmatch(base)
     # A second @, or one behind a ?, is a password's, and what that cuts off would show up as a host
     # or a parameter.
-    if parts is None or base.count("@") > 1 or "@" in query:
+    if parts is None or base.count("@") > 1 or "@" in query or "%00" in bare:
         raise ValueError(NOT_A_URL)
     login, authority, path = parts.groups()
     url = make_url(login + path)

@@ -102,6 +102,7 @@ def test_pipelined_requests_are_answered_in_order(parser: str, tmp_path: Path, s
 
 ENDLESS: Final = {
     "a header": (b"GET /health HTTP/1.1\r\nX: ", b"a" * 65536),
+    "tiny headers": (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"a:\r\n" * 16_384),
     "headers": (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"X: aaaaaaaa\r\n" * 5000),
     "trailers": (
         b"POST /health HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n",
@@ -124,6 +125,50 @@ def test_a_head_without_end_is_refused(parser: str, tmp_path: Path, name: str) -
                 connection.sendall(more)
                 sent += len(more)
         assert sent < most
+
+
+@pytest.mark.requirement("T098")
+async def test_heads_that_never_end_leave_nothing(server: tuple[psutil.Process, int]) -> None:
+    process, port = server
+    tiny = b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 190_000
+
+    async def send_and_leave() -> int:
+        with connect(port) as connection, suppress(ConnectionError):
+            await asyncio.to_thread(connection.sendall, tiny)
+        assert HEALTHY in await asyncio.to_thread(ask_for_health, port)
+        return process.memory_info().rss
+
+    first = await send_and_leave()
+    last = [await send_and_leave() for _ in range(10)][-1]
+
+    assert last - first < 60 * MEBIBYTE
+
+
+def ask_for_health(port: int) -> bytes:
+    with connect(port) as connection:
+        connection.sendall(head("GET", "/health", "Connection: close"))
+        return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+@pytest.mark.requirement("T098")
+def test_a_head_that_is_not_finished_is_given_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = f"sqlite:///{tmp_path}/todo.db"
+    settings = make_settings(database_url=url, send_timeout=0.3)
+    with serving(create_app(settings), "httptools") as port, connect(port) as connection:
+        for end in (b"", b"0\r\n\r\n"):
+            # One that is finished is answered, however long its connection then idles.
+            chunk = b"1\r\n1\r\n" if end else b""
+            coding = ("Transfer-Encoding: chunked",) if end else ()
+            connection.sendall(head("GET", "/health", *coding) + chunk)
+            connection.sendall(end)
+            assert connection.recv(65536).endswith(HEALTHY)
+            time.sleep(0.5)
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost:")
+
+        assert connection.recv(1) == b""
+    assert "has not sent the whole head" in caplog.text
 
 
 LIST: Final = head("GET", "/api/mallory/tasks?limit=1000", AUTHORIZED, "Connection: close")
@@ -186,12 +231,15 @@ def test_a_client_that_takes_nothing_loses_its_connection(
 ) -> None:
     with serving_a_long_list(tmp_path, parser) as port, ExitStack() as stack:
         clients = [stack.enter_context(connect_with_a_small_window(port)) for _ in range(5)]
+        keeping = LIST.replace(b"Connection: close\r\n", b"")
         for client in clients:
-            client.sendall(LIST)
+            client.sendall(keeping * 5)
 
         wait_until(lambda: caplog.text.count("SEND_TIMEOUT") == len(clients))
         wait_until(lambda: not servers_connections(port))
         assert [receive_all(client) < LENGTH for client in clients] == [True] * len(clients)
+    # Their ends are no errors of the service.
+    assert [one for one in caplog.records if one.levelname == "ERROR"] == []
 
 
 @pytest.mark.requirement("T099")

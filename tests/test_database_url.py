@@ -21,6 +21,13 @@ def tls_of(target: DatabaseTarget) -> Any:
     return [way and (way.verify_mode is ssl.CERT_REQUIRED, way.check_hostname) for way in ways]
 
 
+@pytest.mark.requirement("T046")
+@pytest.mark.parametrize("url", ["u%00:p@h/d", "u:p%00@h/d", "u:p@h/d%00", "u:p@h/d?host=%00"])
+def test_a_nul_is_refused_as_no_server_takes_it(url: str) -> None:
+    with pytest.raises(ValueError, match="is not a database URL"):
+        parse_database_url(f"postgresql://{url}")
+
+
 @pytest.mark.requirement("T044")
 @pytest.mark.parametrize(
     "scheme",
@@ -36,7 +43,15 @@ def tls_of(target: DatabaseTarget) -> Any:
     "wrap",
     [
         *("{}", "'{}'", '"{}"', "  {} \n", ' "{}" ', '" {}"'),
-        *("psql '{}'", 'psql "{}"', "psql {}", " psql\t '{}' \n", "\"psql '{}'\"", "'psql {}'"),
+        *(
+            "psql '{}'",
+            'psql "{}"',
+            "psql {}",
+            " psql\t '{}' \n",
+            "\"psql '{}'\"",
+            "'psql {}'",
+            "psql '{}';",
+        ),
     ],
 )
 def test_postgres_schemes_quotes_and_blanks(scheme: str, wrap: str) -> None:
