@@ -338,6 +338,7 @@ async def test_connections_above_the_pools_size_go_when_they_have_idled(
         await asyncio.sleep(0.1)
         assert len(driver_connections(service)) == 2
         # There are as many as before when they are needed.
+        monkeypatch.setattr("pool.SPARE_IDLE_SECONDS", 30)
         async with all_in_use(service, 5):
             pass
         assert (await user.get()).json() == [task]
