@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -182,7 +182,7 @@ def serving_a_long_list(folder: Path, parser: str, **limits: float) -> Iterator[
     url = f"sqlite:///{folder}/todo.db"
     settings = make_settings(database_url=url, send_timeout=0.5, **limits)
     with serving(create_app(settings), parser) as port:
-        with sqlite3.connect(folder / "todo.db") as database:
+        with closing(sqlite3.connect(folder / "todo.db")) as database, database:
             text = "\N{GRINNING FACE}" * 1000
             row = ("mallory", "a" * 200, text, False, *["2026-01-01 00:00:00"] * 2)
             database.executemany(
