@@ -10,12 +10,10 @@ import ssl
 from typing import Any, Final
 
 import asyncpg
-from sqlalchemy.exc import SQLAlchemyError
 
 import db
 from config import Settings
 from db import Database
-from errors import ServiceUnavailable
 from faults import (
     NO_TLS,
     POOLER_REFUSAL,
@@ -27,7 +25,7 @@ from faults import (
     sqlite_code,
     sqlstate_of,
 )
-from migrations import upgrade_schema
+from migrations import MIGRATION_ERRORS, upgrade_schema
 from migrations.state import HEAD, Facts, read_facts, refuse_database, refuse_tasks
 
 logger = logging.getLogger(__name__)
@@ -39,13 +37,7 @@ LONGEST_RETRY_SECONDS: Final = 3.0
 # No such folder, no database file: no waiting mends these.
 SQLITE_HOPELESS: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB})
 
-DATABASE_ERRORS: Final = (
-    StartupError,
-    ServiceUnavailable,
-    SQLAlchemyError,
-    asyncpg.PostgresError,
-    TimeoutError,
-)
+DATABASE_ERRORS: Final = (StartupError, asyncpg.PostgresError, *MIGRATION_ERRORS)
 
 
 def is_one_of_several() -> bool:

@@ -38,7 +38,7 @@ def read_key(request: Request) -> str | None:
     keys = request.headers.getlist(HEADER)
     if not keys:
         return None
-    key = keys[0].strip(" \t")
+    key = keys[0]
     if len(keys) > 1 or not KEY.fullmatch(key):
         raise refused(
             f"The key should be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters",
