@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
 
-from database_url import WRAPPING, DatabaseTarget, parse_database_url
+from backends.url import WRAPPING, DatabaseTarget, parse_database_url
 from env_file import read_env_file
 from origins import is_allowable, is_fetchable, origin_of, read_http_url
 

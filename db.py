@@ -24,14 +24,14 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.util import greenlet_spawn
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from backends.faults import Fault, fault_of, translate_faults, unavailable
+from backends.pool import BoundedConnection, PooledConnection, PoolHealth
+from backends.postgres import connect_postgres
+from backends.sqlite import SQLiteFile, prepare_engine
+from backends.url import DatabaseTarget
 from config import Settings
-from database_url import DatabaseTarget
 from errors import ServiceUnavailable
-from faults import Fault, fault_of, translate_faults, unavailable
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
-from pool import BoundedConnection, PooledConnection, PoolHealth
-from postgres import connect_postgres
-from sqlite_backend import SQLiteFile, prepare_engine
 
 logger = logging.getLogger(__name__)
 # Where SQLAlchemy logs the statements that it runs itself.

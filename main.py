@@ -12,26 +12,26 @@ from typing import Any
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
+from auth.jwks import KeySet
+from auth.key_client import KeyClient
+from auth.tokens import TokenVerifier
 from config import ConfigurationError, Settings, load_settings
-from connections import end_unread
 from db import Database
-from development import development_secret, print_demo
 from errors import ERROR_HANDLERS
-from jwks import KeySet
-from key_client import KeyClient
 from logs import configure_logging
 from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
 from middleware.metrics import MeasureRequests, keep_noting
 from middleware.request_context import RequestContext
 from middleware.startup import NotStarted, PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
-from openapi import DocumentedAPI
 from readiness import Lookout
-from report import report_settings
 from routes import health, metrics, tasks
-from start import prepare_database
-from stop import bounded_stop, ending_at_once
-from tokens import TokenVerifier
+from routes.openapi import DocumentedAPI
+from runtime.connections import end_unread
+from runtime.development import development_secret, print_demo
+from runtime.report import report_settings
+from runtime.signals import bounded_stop, ending_at_once
+from runtime.startup import prepare_database
 
 logger = logging.getLogger(__name__)
 

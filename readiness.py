@@ -8,10 +8,10 @@ import time
 from typing import Final
 
 import statements
+from backends.faults import UNAVAILABLE, fault_of, unavailable
 from config import Settings
 from db import Database
 from errors import ServiceUnavailable
-from faults import UNAVAILABLE, fault_of, unavailable
 
 logger = logging.getLogger(__name__)
 

@@ -42,7 +42,7 @@ def true_or_false(value: object) -> object:
     raise PydanticCustomError("bool_parsing", "Input should be true or false")
 
 
-# The patterns are for clients: here `middleware/body.py` refuses NUL, which Postgres can't store,
+# The patterns are for clients: here `routes/task_route.py` refuses NUL, which Postgres can't store,
 # and `trim` with a least length refuses what is only white space.
 Title = Annotated[
     str,

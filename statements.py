@@ -39,7 +39,7 @@ class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
     """When a change counts as made: now, but always later than the change before it, even where
     two run at once or the clock goes back.
 
-    SQLite has no arithmetic in microseconds; there `sqlite_backend.py` has a function
+    SQLite has no arithmetic in microseconds; there `backends/sqlite.py` has a function
     of this name.
     """
 
@@ -55,7 +55,7 @@ def compile_next_update(element: next_update, compiler: SQLCompiler, **kwargs: A
 
 
 class is_read_only(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """Whether the database takes no writes now; SQLite has its own from `sqlite_backend.py`."""
+    """Whether the database takes no writes now; SQLite has its own from `backends/sqlite.py`."""
 
     type = Boolean()
     inherit_cache = True

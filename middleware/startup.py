@@ -5,8 +5,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from backends.faults import StartupError
 from errors import ServiceUnavailable
-from faults import StartupError
 
 
 class PlainStartupErrors:

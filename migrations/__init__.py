@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import db
+from backends.faults import StartupError
 from config import Settings
 from errors import ServiceUnavailable
-from faults import StartupError
 
 CONFIG_FILE: Final = Path(__file__).parent.parent / "pyproject.toml"
 # Any number will do, as long as it stays the same: whoever holds this lock may migrate.

@@ -13,7 +13,7 @@ import models
 from config import ConfigurationError, load_settings
 from logs import configure_logging
 from migrations import MIGRATION_ERRORS, describe, migration_connection
-from report import warn_of_mistakes
+from runtime.report import warn_of_mistakes
 
 metadata = models.Task.metadata
 

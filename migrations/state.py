@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Dialect, String, column, inspect, sel
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType
 
-from faults import StartupError
+from backends.faults import StartupError
 from models import Task
 
 TASKS: Final = Task.metadata.tables["task"]

@@ -3,8 +3,8 @@
 
 from fastapi import APIRouter, HTTPException, Request, status
 
-from openapi import operation_id
 from readiness import Lookout
+from routes.openapi import operation_id
 from schemas import Health, Problem, Readiness
 
 router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)

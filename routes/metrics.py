@@ -4,8 +4,8 @@
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder
 
+from auth.access import verify_scraper
 from metrics import all_metrics
-from middleware.access import verify_scraper
 
 router = APIRouter()
 

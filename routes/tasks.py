@@ -8,11 +8,11 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response, status
 
 import statements
+from auth.access import CurrentUser
 from db import Row, fetch_all, fetch_one
-from middleware.access import CurrentUser
-from middleware.body import parse_body
-from middleware.idempotency import PARAMETER, digest_of, read_key, refused
-from openapi import json_body, operation_id
+from routes.idempotency import PARAMETER, digest_of, read_key, refused
+from routes.openapi import json_body, operation_id
+from routes.task_route import parse_body
 from schemas import (
     TASK,
     TASKS,

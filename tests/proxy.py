@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-from database_url import parse_database_url
+from backends.url import parse_database_url
 
 
 class Link:

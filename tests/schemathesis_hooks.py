@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import schemathesis
 
-from middleware.idempotency import HEADER, KEY
+from routes.idempotency import HEADER, KEY
 
 
 @schemathesis.hook

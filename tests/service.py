@@ -18,11 +18,11 @@ from sqlalchemy import Delete, Insert, Select, Update
 from sqlalchemy.sql import visitors
 
 import statements
+from auth.tokens import encode_segment
 from config import Settings
 from logs import request_id
 from main import create_app
 from tests.leaks import SECRET, watch
-from tokens import encode_segment
 
 
 def make_settings(**values: Any) -> Settings:

@@ -9,12 +9,12 @@ import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import event
 
+from auth.access import verify_user_access
+from auth.tokens import TokenVerifier
 from main import create_app
-from middleware.access import verify_user_access
 from routes import tasks
 from tests.leaks import SECRET
 from tests.service import Service, User, bearer, make_settings, make_token
-from tokens import TokenVerifier
 
 PUBLIC = {"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
 JSON = {"Content-Type": "application/json"}

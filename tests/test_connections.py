@@ -18,8 +18,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
-from connections import MAX_HEAD_BYTES, end_unread
 from main import create_app
+from runtime.connections import MAX_HEAD_BYTES, end_unread
 from tests.corpus import AUTHORIZED, JSON, TASKS
 from tests.leaks import SECRET
 from tests.server import connect, head, serving, uvicorn_process

@@ -9,7 +9,7 @@ from typing import Any
 import certifi
 import pytest
 
-from database_url import DatabaseTarget, parse_database_url
+from backends.url import DatabaseTarget, parse_database_url
 
 REMOTE = "postgresql://user:secret@db.example/todo"
 LOCAL = "postgresql://user:secret@localhost/todo"

@@ -313,14 +313,14 @@ async def test_connections_above_the_pools_size_are_used_again(proxy: Proxy) -> 
 async def test_connections_above_the_pools_size_go_when_they_have_idled(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool.TRIM_SECONDS", 0.01)
+    monkeypatch.setattr("backends.pool.TRIM_SECONDS", 0.01)
     settings = make_settings(database_url=database_url, db_pool_size=2, db_max_overflow=3)
     async with running(settings) as service:
         user = service.user()
         task = await user.new_task()
         async with all_in_use(service, 5):
             at_most = driver_connections(service)
-            monkeypatch.setattr("pool.SPARE_IDLE_SECONDS", 0)
+            monkeypatch.setattr("backends.pool.SPARE_IDLE_SECONDS", 0)
             await asyncio.sleep(0.1)
             # What is in use is nobody's to close.
             assert driver_connections(service) == at_most
@@ -338,7 +338,7 @@ async def test_connections_above_the_pools_size_go_when_they_have_idled(
         await asyncio.sleep(0.1)
         assert len(driver_connections(service)) == 2
         # There are as many as before when they are needed.
-        monkeypatch.setattr("pool.SPARE_IDLE_SECONDS", 30)
+        monkeypatch.setattr("backends.pool.SPARE_IDLE_SECONDS", 30)
         async with all_in_use(service, 5):
             pass
         assert (await user.get()).json() == [task]
@@ -495,8 +495,8 @@ async def test_a_connection_that_idled_long_is_asked_whether_it_lives(
     async with running(make_settings(database_url=proxy.url)) as service:
         user = service.user()
         await user.get()
-        monkeypatch.setattr("pool.TRUSTED_IDLE_SECONDS", 0)
-        monkeypatch.setattr("pool.PING_TIMEOUT_SECONDS", 1)
+        monkeypatch.setattr("backends.pool.TRUSTED_IDLE_SECONDS", 0)
+        monkeypatch.setattr("backends.pool.PING_TIMEOUT_SECONDS", 1)
         connections, before = proxy.connections, proxy.round_trips
 
         assert (await user.get()).status_code == 200
@@ -575,7 +575,7 @@ async def test_one_silent_connection_makes_the_older_ones_doubtful(proxy: Proxy)
 async def test_silent_connections_do_not_hold_up_the_end(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pool.CLOSE_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("backends.pool.CLOSE_TIMEOUT_SECONDS", 0.1)
     async with asyncio.timeout(40), running(make_settings(database_url=proxy.url)) as service:
         user = service.user()
         await asyncio.gather(*(user.get() for _ in range(5)))

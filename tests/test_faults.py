@@ -17,9 +17,9 @@ import httpx
 import pytest
 from sqlalchemy import make_url, select
 
+from backends.faults import LIMITS, Fault, explain, fault_of
 from db import Database
 from errors import ServiceUnavailable
-from faults import LIMITS, Fault, explain, fault_of
 from tests.databases import MakeDatabase
 from tests.proxy import Link, Proxy, proxy_to
 from tests.service import Service, User, counted, make_settings, running
@@ -409,7 +409,7 @@ async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCapture
 async def test_refused_writes_do_not_connect_anew_each(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pool.READ_ONLY_SECONDS", 600)
+    monkeypatch.setattr("backends.pool.READ_ONLY_SECONDS", 600)
     async with it_is_read_only(world):
         for _ in range(2):
             assert (await world.write()).status_code == 503
@@ -420,7 +420,7 @@ async def test_refused_writes_do_not_connect_anew_each(
         assert (await world.service.client.get("/ready")).status_code == 200
         assert "Ready, but the database of DATABASE_URL is read only" in caplog.text
         # Some seconds later, a primary is looked for once more.
-        monkeypatch.setattr("pool.READ_ONLY_SECONDS", 0)
+        monkeypatch.setattr("backends.pool.READ_ONLY_SECONDS", 0)
         assert (await world.write()).status_code == 503
         assert world.proxy.connections > before
 

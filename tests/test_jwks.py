@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ed448, ed25519, rsa
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 from jwt.utils import to_base64url_uint
 
+from auth.jwks import KeySet, read_keys
+from auth.key_client import KeyClient
+from auth.tokens import InvalidToken, TokenVerifier, encode_segment
 from errors import ServiceUnavailable
-from jwks import KeySet, read_keys
-from key_client import KeyClient
 from tests.databases import MakeDatabase
 from tests.keys import KEYS, ORIGIN, RSA_KEY, USER, KeyServer, public_jwk, published_token
 from tests.service import Service, bearer, make_settings, make_token, running, sign_raw
-from tokens import InvalidToken, TokenVerifier, encode_segment
 
 INVALID = (401, {"detail": "Invalid token"})
 UNAVAILABLE = (503, {"detail": "The keys to verify tokens with are unavailable, try again"})
@@ -594,7 +594,7 @@ async def test_the_503_of_a_search_says_when_the_next_is(
 async def test_only_so_many_unknown_keys_are_remembered(
     key_server: KeyServer, key_set: tuple[KeySet, Clock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jwks.REMEMBERED_MISSES", 2)
+    monkeypatch.setattr("auth.jwks.REMEMBERED_MISSES", 2)
     keys, clock = key_set
     assert await keys.find("EdDSA", "EdDSA")
     clock.now += 600
@@ -790,7 +790,7 @@ async def test_many_requests_share_one_fetch(
 async def test_a_fetch_ends_after_its_time_and_blocks_nobody_else(
     start: Start, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("key_client.FETCH_TIMEOUT_SECONDS", 2)
+    monkeypatch.setattr("auth.key_client.FETCH_TIMEOUT_SECONDS", 2)
     key_server.may_answer.clear()
     async with start() as service:
         waiting = asyncio.create_task(ask(service, published_token()))

@@ -10,8 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from faults import StartupError
-from key_client import KeyClient, NoKeyList, explain
+from auth.key_client import KeyClient, NoKeyList, explain
+from backends.faults import StartupError
 from tests.databases import MakeDatabase
 from tests.keys import ORIGIN, USER, KeyServer, published_token
 from tests.server import Process, pick_port, uvicorn_process
@@ -119,7 +119,7 @@ async def test_a_redirect_is_told_and_not_followed(location: str, target: str) -
 
 @pytest.mark.requirement("T122")
 async def test_a_silent_key_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("key_client.FETCH_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr("auth.key_client.FETCH_TIMEOUT_SECONDS", 0.2)
     async with listening(never) as port:
         assert (await failure(f"http://127.0.0.1:{port}/")).startswith("no whole answer in 5 s: ")
 
@@ -162,7 +162,7 @@ async def test_the_log_names_the_settings(
     async with running(settings) as service:
         await service.client.get(f"/api/{USER}/tasks", headers=bearer(published_token()))
 
-    (line,) = [record for record in caplog.records if record.name == "jwks"]
+    (line,) = [record for record in caplog.records if record.name == "auth.jwks"]
     assert line.levelname == "WARNING"
     assert line.getMessage() == (
         "The published keys could not be fetched from JWKS_URL (by default BETTER_AUTH_URL +"

@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from migrations import upgrade_schema
-from stop import bounded_stop
+from runtime.signals import bounded_stop
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to
@@ -79,8 +79,8 @@ async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy) -> 
 async def test_a_request_has_its_limit_while_a_connection_is_asked_whether_it_lives(
     proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pool.TRUSTED_IDLE_SECONDS", 0)
-    monkeypatch.setattr("pool.PING_TIMEOUT_SECONDS", 600)
+    monkeypatch.setattr("backends.pool.TRUSTED_IDLE_SECONDS", 0)
+    monkeypatch.setattr("backends.pool.PING_TIMEOUT_SECONDS", 600)
     async with running(make_settings(database_url=proxy.url, request_timeout=0.3)) as service:
         user = service.user()
         await user.get()

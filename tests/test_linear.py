@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 from fastapi.exceptions import RequestValidationError
 
-from middleware.body import parse_json
+from routes.task_route import parse_json
 from tests.databases import MakeDatabase
 from tests.service import Service, make_settings, running
 

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, text
 
-import postgres
+from backends import postgres
+from backends.faults import Fault, fault_of
+from backends.postgres import connect_postgres
 from db import Database
 from errors import ServiceUnavailable
-from faults import Fault, fault_of
 from migrations import upgrade_schema
-from postgres import connect_postgres
 from tests.databases import MakeDatabase
 from tests.faults.postgres import PrivatePostgres, private_postgres
 from tests.leaks import PASSWORD
@@ -112,10 +112,10 @@ async def elsewhere(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pretender]
 async def test_a_url_without_a_host_is_this_machine(
     elsewhere: Pretender, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, query: str
 ) -> None:
-    monkeypatch.setattr("database_url.LOCAL_HOSTS", (str(tmp_path), "127.0.0.1"))
+    monkeypatch.setattr("backends.url.LOCAL_HOSTS", (str(tmp_path), "127.0.0.1"))
     async with pretender(refusing("28P01"), refusing("28P01")) as here:
         url = f"postgresql://u:{PASSWORD}@/todo{query}"
-        monkeypatch.setattr("database_url.POSTGRES_PORT", here.port)
+        monkeypatch.setattr("backends.url.POSTGRES_PORT", here.port)
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable):
                 await database.execute(select(1), {})
@@ -136,7 +136,7 @@ async def test_no_variable_moves_or_changes_a_connection(
 async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
     elsewhere: Pretender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("database_url.is_loopback", lambda _: False)
+    monkeypatch.setattr("backends.url.is_loopback", lambda _: False)
     async with pretender(b"N") as server:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo"
         async with connecting(url) as database:
@@ -218,7 +218,7 @@ async def test_a_silent_host_is_asked_once_and_then_the_next(
             assert proxy.connections > 1
 
     assert len(silent.heard) == 1
-    (line,) = [r.getMessage() for r in caplog.records if r.name == "postgres"]
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "backends.postgres"]
     assert line == (
         f"The database at 127.0.0.1:{silent.port} can't be used: no answer in time (TimeoutError,"
         " silent)."
@@ -269,7 +269,7 @@ async def test_where_no_host_serves_each_is_told_and_it_is_a_503(
                 settings.database.hosts, user="u", password=PASSWORD, database="x"
             )
 
-    told = [r.getMessage() for r in caplog.records if r.name == "postgres"]
+    told = [r.getMessage() for r in caplog.records if r.name == "backends.postgres"]
     assert [line.split()[3] for line in told] == hosts.split(",")
 
 

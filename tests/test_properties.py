@@ -12,16 +12,16 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
+from auth.jwks import read_keys
+from auth.key_client import NoKeyList
+from auth.tokens import InvalidToken, TokenVerifier, encode_segment
 from errors import answer_invalid_request
-from jwks import read_keys
-from key_client import NoKeyList
-from middleware.body import parse_json
+from routes.task_route import parse_json
 from tests.corpus import FUTURE
 from tests.keys import public_jwk
 from tests.leaks import SECRET
 from tests.search import EXAMPLES, SEARCH, SEED
 from tests.service import sign_raw
-from tokens import InvalidToken, TokenVerifier, encode_segment
 
 # These cost little.
 LONG_SEARCH: Final = settings(SEARCH, max_examples=20 * EXAMPLES)

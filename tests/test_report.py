@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from report import report_settings
+from runtime.report import report_settings
 from tests.databases import MakeDatabase
 from tests.leaks import PASSWORD, SECRET
 from tests.server import INHERITED, ROOT, uvicorn_process

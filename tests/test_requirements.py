@@ -18,7 +18,16 @@ SPECS = {
 CODE = [
     path
     for folder in (
-        *("", "routes/", "middleware/", "migrations/**/", "benchmarks/"),
+        *(
+            "",
+            "auth/",
+            "backends/",
+            "middleware/",
+            "migrations/**/",
+            "routes/",
+            "runtime/",
+            "benchmarks/",
+        ),
         *("tests/", "tests/faults/"),
     )
     for pattern in ("*.py", "*.mako")

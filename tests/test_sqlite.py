@@ -15,7 +15,7 @@ import httpx
 import pytest
 from sqlalchemy import event, text
 
-from faults import Fault
+from backends.faults import Fault
 from migrations import upgrade_schema
 from tests.service import Service, User, counted, make_settings, running
 from tests.test_db import UNAVAILABLE, with_routes

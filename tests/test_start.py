@@ -18,12 +18,12 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url
 
+from backends.faults import StartupError
 from config import Settings
 from db import Database
-from faults import StartupError
 from migrations import CONFIG_FILE, migration_connection, upgrade_schema
 from migrations.state import HEAD, REVISIONS
-from start import prepare_database
+from runtime.startup import prepare_database
 from tests.databases import MakeDatabase
 from tests.proxy import proxy_to
 from tests.service import make_settings, running
@@ -62,7 +62,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.levelno == level and record.name == "start"
+        if record.levelno == level and record.name == "runtime.startup"
     ]
 
 
@@ -103,7 +103,9 @@ async def test_a_start_waits_for_a_database_that_wakes(
 async def test_a_start_gives_up_with_a_plain_reason(
     monkeypatch: pytest.MonkeyPatch, url: str, reason: str
 ) -> None:
-    monkeypatch.setattr("start.FIRST_RETRY_SECONDS", 60)  # which is more patience than there is
+    monkeypatch.setattr(
+        "runtime.startup.FIRST_RETRY_SECONDS", 60
+    )  # which is more patience than there is
 
     message = await refusal_of(make_settings(database_url=url))
 
@@ -261,7 +263,7 @@ async def test_a_worker_outwaits_what_would_end_a_single_process(
     worker: None,
 ) -> None:
     monkeypatch.setattr("db.START_PATIENCE_SECONDS", 1)
-    monkeypatch.setattr("start.FIRST_RETRY_SECONDS", 1)
+    monkeypatch.setattr("runtime.startup.FIRST_RETRY_SECONDS", 1)
     async with proxy_to(await make_database("postgresql")) as proxy:
         proxy.refuse()
         waiting = asyncio.create_task(start(make_settings(database_url=proxy.url)))

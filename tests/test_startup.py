@@ -13,10 +13,10 @@ import pytest
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-import development
-from development import development_secret, listening_address, print_demo
-from faults import StartupError
+from backends.faults import StartupError
 from middleware.startup import PlainStartupErrors
+from runtime import development
+from runtime.development import development_secret, listening_address, print_demo
 
 
 async def start(

@@ -11,12 +11,12 @@ from typing import Any
 import jwt
 import pytest
 
-import tokens
+from auth import tokens
+from auth.tokens import ExpiredToken, InvalidToken, TokenVerifier
 from tests.corpus import FUTURE, GOOD, HEADER, MALLORY, claims
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.service import Service, make_settings, make_token, running, sign_raw
-from tokens import ExpiredToken, InvalidToken, TokenVerifier
 
 USER = MALLORY
 NOW = 1_800_000_000

@@ -17,7 +17,7 @@ import uvicorn
 from sqlalchemy import make_url
 
 from migrations import ADVISORY_LOCK
-from stop import ending_at_once
+from runtime.signals import ending_at_once
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from faults import Fault
+from backends.faults import Fault
 from tests.faults.postgres import PrivatePostgres
 from tests.service import counted, make_settings, running
 

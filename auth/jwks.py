@@ -14,8 +14,8 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from auth.key_client import FETCH_TIMEOUT_SECONDS, KeyClient, NoKeyList
 from errors import ServiceUnavailable
-from key_client import FETCH_TIMEOUT_SECONDS, KeyClient, NoKeyList
 
 logger = logging.getLogger(__name__)
 

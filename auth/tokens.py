@@ -11,7 +11,7 @@ from typing import Any, Final
 import jwt
 from pydantic_core import from_json
 
-from jwks import KeySet
+from auth.jwks import KeySet
 from models import USER_ID_LENGTH
 
 MAX_TOKEN_BYTES: Final = 8 * 1024

@@ -9,9 +9,9 @@ from fastapi import Depends, HTTPException, Path, Request, status
 from fastapi.security import HTTPBearer
 from pydantic import SecretStr
 
+from auth.tokens import ExpiredToken, InvalidToken, TokenVerifier
 from config import Settings
 from errors import ServiceUnavailable
-from tokens import ExpiredToken, InvalidToken, TokenVerifier
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,7 @@ from typing import Any, Final
 import asyncpg
 
 import db
-from config import Settings
-from db import Database
-from faults import (
+from backends.faults import (
     NO_TLS,
     POOLER_REFUSAL,
     Fault,
@@ -25,6 +23,8 @@ from faults import (
     sqlite_code,
     sqlstate_of,
 )
+from config import Settings
+from db import Database
 from migrations import MIGRATION_ERRORS, upgrade_schema
 from migrations.state import HEAD, Facts, read_facts, refuse_database, refuse_tasks
 

@@ -11,7 +11,7 @@ from schemas import TaskCreate, TaskUpdate
 
 
 def json_body(model: type[BaseModel]) -> dict[str, Any]:
-    """`openapi_extra` of a route whose body `middleware/body.py` reads instead of FastAPI."""
+    """`openapi_extra` of a route whose body `routes/task_route.py` reads instead of FastAPI."""
     schema = {"$ref": f"#/components/schemas/{model.__name__}"}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 

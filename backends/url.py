@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy import URL, make_url
 
-from tls import TLS, choose_tls
+from backends.tls import TLS, choose_tls
 
 POSTGRES_SCHEMES: Final = frozenset(
     {

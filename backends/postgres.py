@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import asyncpg
 
-from database_url import Host
-from faults import Fault, explain, fault_of, unavailable
-from tls import TLS
+from backends.faults import Fault, explain, fault_of, unavailable
+from backends.tls import TLS
+from backends.url import Host
 
 logger = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from typing import Final
 
 import jwt
 
+from backends.faults import StartupError
 from config import SECRET_BYTES
-from faults import StartupError
 
 logger = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from database_url import is_loopback
-from faults import StartupError
+from backends.faults import StartupError
+from backends.url import is_loopback
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util.concurrency import in_greenlet
 
-from faults import SPOILED, Fault
+from backends.faults import SPOILED, Fault
 
 # How long a connection may idle before it is asked, on its way out of the pool, whether it lives.
 TRUSTED_IDLE_SECONDS: Final = 30.0

@@ -20,8 +20,8 @@ from sqlalchemy import Executable, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from backends.faults import Fault, fault_of, unavailable
 from errors import ServiceUnavailable
-from faults import Fault, fault_of, unavailable
 
 # SQLite waits for a lock in a thread that can't be interrupted, so it does so in pieces, between
 # which a request that has ended is let go.
