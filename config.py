@@ -1,22 +1,14 @@
-# [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """The service's settings, from the environment and from `.env`, and the refusals to start."""
+# [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
 from functools import cached_property
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
-from pydantic import (
-    AliasChoices,
-    Field,
-    SecretStr,
-    TypeAdapter,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy import make_url
@@ -25,14 +17,14 @@ from backends.url import WRAPPING, DatabaseTarget, parse_database_url
 from env_file import read_env_file
 from origins import is_allowable, is_fetchable, origin_of, read_http_url
 
-EMBEDDED_DATABASE: Final = "sqlite+aiosqlite:///./todo.db"
-PLACEHOLDER_SECRET: Final = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
-BETTER_AUTH_DEVELOPMENT_SECRET: Final = "better-auth-secret-12345678901234567890"  # noqa: S105 - likewise
+EMBEDDED_DATABASE = "sqlite+aiosqlite:///./todo.db"
+PLACEHOLDER_SECRET = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
+BETTER_AUTH_DEVELOPMENT_SECRET = "better-auth-secret-12345678901234567890"  # noqa: S105 - likewise
 
 # RFC 7518, section 3.2: a key of at least the size of the hash.
-SECRET_BYTES: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
-METRICS_TOKEN: Final = re.compile(r"[!-~]{16,}")
-NEW_SECRET: Final = "make one with `openssl rand -hex 32`"  # noqa: S105 - a command, no secret
+SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+METRICS_TOKEN = re.compile(r"[!-~]{16,}")
+NEW_SECRET = "make one with `openssl rand -hex 32`"  # noqa: S105 - a command, no secret
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 
@@ -64,9 +56,7 @@ class Settings(BaseSettings):
     db_connect_timeout: Seconds = 15
     db_statement_timeout: Seconds = 10
     allowed_origins: Annotated[
-        list[str],
-        NoDecode,
-        Field(validation_alias=AliasChoices("ALLOWED_ORIGINS", "CORS_ORIGINS")),
+        list[str], NoDecode, Field(validation_alias=AliasChoices("ALLOWED_ORIGINS", "CORS_ORIGINS"))
     ] = ["http://localhost:3000"]
     body_timeout: Seconds = 10
     request_timeout: Seconds = 30
@@ -173,8 +163,7 @@ class Settings(BaseSettings):
             database_url: SecretStr | None = info.data.get("database_url")
             # One that is refused says enough by itself.
             is_embedded = database_url is None or (
-                parse_database_url(database_url.get_secret_value()).url
-                == make_url(EMBEDDED_DATABASE)
+                parse_database_url(database_url.get_secret_value()).url == make_url(EMBEDDED_DATABASE)
             )
             if not is_embedded and info.data.get("better_auth_url", "") is None:
                 raise ValueError(
@@ -198,14 +187,12 @@ class Settings(BaseSettings):
         try:
             HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
         except (InvalidKeyError, UnicodeEncodeError):
-            raise ValueError(
-                f"is no shared secret but a key file's content; {NEW_SECRET}"
-            ) from None
+            raise ValueError(f"is no shared secret but a key file's content; {NEW_SECRET}") from None
         return value
 
 
 # By the names of their variables in lower case.
-NAMES: Final = {name: name for name in Settings.model_fields} | {"cors_origins": "allowed_origins"}
+NAMES = {name: name for name in Settings.model_fields} | {"cors_origins": "allowed_origins"}
 
 
 def load_settings() -> Settings:

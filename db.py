@@ -1,23 +1,16 @@
-# [Task]: T047, T048, T050, T051, T052, T088, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 """The database: its engine, its pool, and its two ways to run statements."""
+# [Task]: T047, T048, T050, T051, T052, T088, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import lru_cache, partial
-from typing import Annotated, Any, Final, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import asyncpg
 from fastapi import Depends, Request
-from sqlalchemy import (
-    ClauseElement,
-    Dialect,
-    Executable,
-    NullPool,
-    PoolProxiedConnection,
-    QueuePool,
-)
+from sqlalchemy import ClauseElement, Dialect, Executable, NullPool, PoolProxiedConnection, QueuePool
 from sqlalchemy.exc import InvalidRequestError, MissingGreenlet
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -42,12 +35,12 @@ Row = dict[str, Any]
 
 # The server gives up after this part of the limit, asyncpg after all of it: an end by the server
 # leaves the connection in order.
-SERVER_SHARE: Final = 0.95
+SERVER_SHARE = 0.95
 
 # A database that restarts, or fails over, is often there again after a moment.
-RETRY_PAUSE_SECONDS: Final = 0.2
+RETRY_PAUSE_SECONDS = 0.2
 
-START_PATIENCE_SECONDS: Final = 30.0
+START_PATIENCE_SECONDS = 30.0
 
 
 def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> AsyncEngine:
@@ -59,9 +52,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
     connect_args = dict(target.connect_args)
     if target.is_sqlite:
         # How long to wait for a lock that another holds.
-        connect_args["timeout"] = (
-            START_PATIENCE_SECONDS if is_for_migrations else settings.db_statement_timeout
-        )
+        connect_args["timeout"] = START_PATIENCE_SECONDS if is_for_migrations else settings.db_statement_timeout
     else:
         connect_args["async_creator_fn"] = partial(connect_postgres, target.hosts)
         connect_args["connection_class"] = PooledConnection if target.pooled else BoundedConnection
@@ -84,12 +75,7 @@ def create_engine(settings: Settings, *, is_for_migrations: bool = False) -> Asy
             "pool_use_lifo": True,
         }
     )
-    engine = create_async_engine(
-        target.url,
-        connect_args=connect_args,
-        hide_parameters=True,
-        **pool_args,
-    )
+    engine = create_async_engine(target.url, connect_args=connect_args, hide_parameters=True, **pool_args)
     if target.is_sqlite:
         prepare_engine(engine)
     return engine
@@ -103,10 +89,7 @@ def limit_statements(target: DatabaseTarget, seconds: float) -> dict[str, Any]:
         return {"command_timeout": seconds}
     milliseconds = str(round(seconds * SERVER_SHARE * 1000))
     server_settings = target.connect_args.get("server_settings", {})
-    return {
-        "command_timeout": seconds,
-        "server_settings": {**server_settings, "statement_timeout": milliseconds},
-    }
+    return {"command_timeout": seconds, "server_settings": {**server_settings, "statement_timeout": milliseconds}}
 
 
 class CompiledSQL(NamedTuple):
@@ -135,11 +118,7 @@ class Database:
         self.engine = create_engine(settings)
         self._health = PoolHealth(self.engine, settings.db_pool_size)
         self._pool = cast("QueuePool", self.engine.pool)
-        self._sqlite = (
-            SQLiteFile(self.engine, settings.db_statement_timeout)
-            if settings.database.is_sqlite
-            else None
-        )
+        self._sqlite = SQLiteFile(self.engine, settings.db_statement_timeout) if settings.database.is_sqlite else None
         # Requests that wait for a connection.
         self.waiting = 0
 

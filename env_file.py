@@ -1,7 +1,7 @@
-# [Task]: T077, T118 [From]: specs/api/rest-endpoints.md
 """Reads `.env`, each value as it is written: pydantic-settings would replace `${…}` in a secret,
 and pass over a line that it can't read.
 """
+# [Task]: T077, T118 [From]: specs/api/rest-endpoints.md
 
 import io
 import os
@@ -23,9 +23,7 @@ def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
     environment = {name.lower(): value for name, value in os.environ.items()}
     given = {names[name] for name, value in environment.items() if value and name in names}
     values = {
-        names[name]: value
-        for name, value in file.items()
-        if value and name in names and names[name] not in given
+        names[name]: value for name, value in file.items() if value and name in names and names[name] not in given
     }
     if (file | environment).get("database_url") == "":
         values["database_url"] = ""
@@ -45,9 +43,7 @@ def parse_env_file(names: Iterable[str]) -> dict[str, str]:
         starts = (line.partition("=")[0].strip().removeprefix("export ") for line in further)
         if is_broken or not {start.strip().lower() for start in starts}.isdisjoint(names):
             number = original.line + original.string.count("\n") - statement.count("\n")
-            raise ValueError(
-                f"can't be read at line {number}: write NAME=value, and close every quote"
-            )
+            raise ValueError(f"can't be read at line {number}: write NAME=value, and close every quote")
         if key is not None:
             variables[key.lower()] = value or ""
     return variables

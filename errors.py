@@ -1,10 +1,10 @@
-# [Task]: T062, T063 [From]: specs/api/rest-endpoints.md
 """What the service answers when it can't do what was asked: JSON, `{"detail": …}`, never the
 input, SQL, a secret or a traceback.
 """
+# [Task]: T062, T063 [From]: specs/api/rest-endpoints.md
 
 import logging
-from typing import Any, Final
+from typing import Any
 
 from fastapi import Request, Response, status
 from fastapi.exceptions import RequestValidationError
@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 logger = logging.getLogger(__name__)
 
 
-RETRY_AFTER_SECONDS: Final = 2
+RETRY_AFTER_SECONDS = 2
 
 
 class ServiceUnavailable(Exception):
@@ -25,12 +25,7 @@ class ServiceUnavailable(Exception):
     """
 
     def __init__(
-        self,
-        reason: str,
-        *,
-        detail: str,
-        retry_after: int = RETRY_AFTER_SECONDS,
-        is_repeatable: bool = False,
+        self, reason: str, *, detail: str, retry_after: int = RETRY_AFTER_SECONDS, is_repeatable: bool = False
     ) -> None:
         super().__init__(reason)
         self.detail = detail
@@ -69,7 +64,7 @@ def answer_503(detail: str, retry_after: int) -> Response:
     return answer(status.HTTP_503_SERVICE_UNAVAILABLE, detail, headers)
 
 
-ERROR_HANDLERS: Final[dict[int | type[Exception], Any]] = {
+ERROR_HANDLERS: dict[int | type[Exception], Any] = {
     HTTPException: answer_http_error,
     RequestValidationError: answer_invalid_request,
     ServiceUnavailable: answer_unavailable,

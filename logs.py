@@ -1,34 +1,33 @@
-# [Task]: T073, T081, T127 [From]: specs/api/rest-endpoints.md
 """One format for every line: `YYYY-MM-DD HH:MM:SS - module - LEVEL - [request id] message`."""
+# [Task]: T073, T081, T127 [From]: specs/api/rest-endpoints.md
 
 import logging
 import re
 import time
 from contextvars import ContextVar
 from functools import lru_cache
-from typing import Final
 
-TIME: Final = "%Y-%m-%d %H:%M:%S"
+TIME = "%Y-%m-%d %H:%M:%S"
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 # More of a line isn't looked at. A token is at most 8 KiB, so that one that begins in what is shown
 # is seen whole.
-READ_CHARACTERS: Final = 10_000
-SHOWN_BYTES: Final = 2000
-CUT: Final = " [cut]"
+READ_CHARACTERS = 10_000
+SHOWN_BYTES = 2000
+CUT = " [cut]"
 
 # A JWS in compact form (RFC 7515, section 7.1). Its header is a JSON object, which in base64url
 # begins with `eyJ` if nothing stands before `{"`, and with `OBJECT` if white space is around the
 # brace: by that a token is known without its end, too. A whole one is known by its shape, whatever
 # it begins with, since no signature has less than 256 bits. Dots may come percent-encoded. All but
 # `eyJ` is looked for where a word begins, and no character is read again and again.
-LETTER: Final = "[A-Za-z0-9_-]"
-DOT: Final = r"(?:\.|%(?:25)*2[Ee])"
-SPACES: Final = "(?:[CDI][ACQSgi][0Ako][JKNg])*"
-OBJECT: Final = f"{SPACES}(?:ey[A-DI-L]|ew[0ko]|[CDI][HXn]s|[CDI][ACQSgi][1Blp]7)"
-SIGNATURE_LENGTH: Final = 43
-TOKEN: Final = re.compile(
+LETTER = "[A-Za-z0-9_-]"
+DOT = r"(?:\.|%(?:25)*2[Ee])"
+SPACES = "(?:[CDI][ACQSgi][0Ako][JKNg])*"
+OBJECT = f"{SPACES}(?:ey[A-DI-L]|ew[0ko]|[CDI][HXn]s|[CDI][ACQSgi][1Blp]7)"
+SIGNATURE_LENGTH = 43
+TOKEN = re.compile(
     rf"(?:eyJ{LETTER}{{8,}}"
     rf"|(?<!{LETTER})(?:(?<=%)(?:25)*[0-9A-F]{{2}})?{OBJECT}{LETTER}{{12,}}"
     rf"|(?<!{LETTER}){LETTER}{{16,}}{DOT}{LETTER}+{DOT}{LETTER}{{{SIGNATURE_LENGTH},}})"
@@ -36,11 +35,9 @@ TOKEN: Final = re.compile(
 )
 # That takes 10 µs a line. Two quick looks go first: for how a JSON object begins, and for what is
 # as long as a signature.
-BEGINNING: Final = re.compile("[eCDI](?:y[A-L]|w[0ko]|[ACHQSXgin][01ABklops])")
-LETTERS_TO_A: Final = bytes(
-    ord("a") if re.fullmatch(LETTER, chr(number)) else ord(" ") for number in range(256)
-)
-SIGNATURE: Final = b"a" * SIGNATURE_LENGTH
+BEGINNING = re.compile("[eCDI](?:y[A-L]|w[0ko]|[ACHQSXgin][01ABklops])")
+LETTERS_TO_A = bytes(ord("a") if re.fullmatch(LETTER, chr(number)) else ord(" ") for number in range(256))
+SIGNATURE = b"a" * SIGNATURE_LENGTH
 
 
 @lru_cache(maxsize=1)

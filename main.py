@@ -1,5 +1,5 @@
-# [Task]: T052, T069, T078, T092, T096, T097, T110, T113, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Wires the service: `uvicorn main:app`."""
+# [Task]: T052, T069, T078, T092, T096, T097, T110, T113, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import gc
@@ -35,13 +35,7 @@ from runtime.startup import prepare_database
 
 logger = logging.getLogger(__name__)
 
-EXPOSED_HEADERS = (
-    "Location",
-    "Idempotency-Replayed",
-    "Retry-After",
-    "X-Request-ID",
-    "WWW-Authenticate",
-)
+EXPOSED_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After", "X-Request-ID", "WWW-Authenticate")
 
 
 def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

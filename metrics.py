@@ -1,18 +1,17 @@
-# [Task]: T096 [From]: specs/reliability.md
 """What is counted and measured, for Prometheus. No label takes a value from outside as it is: each
 new one would be a series more, for ever.
 """
+# [Task]: T096 [From]: specs/reliability.md
 
 import os
 import sys
 from tempfile import TemporaryFile
-from typing import Final
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 # prometheus_client's own: where several workers put their numbers together. It looks at import.
-SHARED_FOLDER: Final = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+SHARED_FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 if SHARED_FOLDER is not None:
     try:
         TemporaryFile(dir=SHARED_FOLDER or os.devnull).close()
@@ -23,7 +22,7 @@ if SHARED_FOLDER is not None:
             " or unset it."
         )
 
-HTTP_REQUESTS: Final = Histogram(
+HTTP_REQUESTS = Histogram(
     "todo_http_requests",
     "Requests by route, and how long they took.",
     ["route", "method", "status"],
@@ -31,23 +30,15 @@ HTTP_REQUESTS: Final = Histogram(
     # From a warm request to the limits of time.
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-CONNECTIONS_IN_USE: Final = Gauge(
-    "todo_pool_connections_in_use",
-    "Connections to the database that requests hold.",
-    multiprocess_mode="livesum",
+CONNECTIONS_IN_USE = Gauge(
+    "todo_pool_connections_in_use", "Connections to the database that requests hold.", multiprocess_mode="livesum"
 )
-REQUESTS_WAITING: Final = Gauge(
-    "todo_pool_requests_waiting",
-    "Requests that wait for a connection to the database.",
-    multiprocess_mode="livesum",
+REQUESTS_WAITING = Gauge(
+    "todo_pool_requests_waiting", "Requests that wait for a connection to the database.", multiprocess_mode="livesum"
 )
-TIMEOUTS: Final = Counter("todo_timeouts", "Limits of time that were reached.", ["limit"])
-DATABASE_FAULTS: Final = Counter(
-    "todo_database_faults", "What was wrong with the database.", ["fault"]
-)
-TOKEN_VERDICTS: Final = Counter(
-    "todo_token_verdicts", "What was found of the tokens of requests for tasks.", ["verdict"]
-)
+TIMEOUTS = Counter("todo_timeouts", "Limits of time that were reached.", ["limit"])
+DATABASE_FAULTS = Counter("todo_database_faults", "What was wrong with the database.", ["fault"])
+TOKEN_VERDICTS = Counter("todo_token_verdicts", "What was found of the tokens of requests for tasks.", ["verdict"])
 
 # Each is there from the start, as 0: an alert that looks for an increase misses a series' first.
 for limit in ("pool", "connect", "statement", "request", "body"):

@@ -1,5 +1,5 @@
-# [Task]: T040, T091 [From]: specs/database/schema.md, specs/reliability.md
 """The one table that is ours. Better Auth's tables in the same database are not modelled here."""
+# [Task]: T040, T091 [From]: specs/database/schema.md, specs/reliability.md
 
 from datetime import datetime
 

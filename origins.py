@@ -1,16 +1,15 @@
-# [Task]: T069, T078, T120 [From]: specs/api/rest-endpoints.md
 """URLs and origins in settings: as a browser sends them, and patterns of them."""
+# [Task]: T069, T078, T120 [From]: specs/api/rest-endpoints.md
 
 import re
-from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-HOST: Final = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
 # What `*` stands for.
-WILD: Final = "[a-z0-9-]+"
+WILD = "[a-z0-9-]+"
 
 
 def is_fetchable(url: str) -> bool:

@@ -1,11 +1,10 @@
-# [Task]: T061, T104 [From]: specs/api/rest-endpoints.md
 """Whether the service can serve: one look at the database for all who ask."""
+# [Task]: T061, T104 [From]: specs/api/rest-endpoints.md
 
 import asyncio
 import logging
 import math
 import time
-from typing import Final
 
 import statements
 from backends.faults import UNAVAILABLE, fault_of, unavailable
@@ -18,11 +17,11 @@ logger = logging.getLogger(__name__)
 # How long a statement of a look and who asks for it wait, and for how long it holds: together less
 # than the 5 s after which everything works again, since a look may have begun just before the end
 # of a fault. To connect it has the time that requests have: a database that wakes may need it.
-LOOK_SECONDS: Final = 3.0
-GOOD_FOR_SECONDS: Final = 1.0
+LOOK_SECONDS = 3.0
+GOOD_FOR_SECONDS = 1.0
 
 # A task that nobody has: read as requests read theirs.
-NOBODYS: Final = {"owner": "", "task_id": 0}
+NOBODYS = {"owner": "", "task_id": 0}
 
 
 class Lookout:
@@ -59,9 +58,7 @@ class Lookout:
             fault = unavailable(error, fault_of(error))
         else:
             if look["is_read_only"]:
-                logger.warning(
-                    "Ready, but the database of DATABASE_URL is read only: writes are a 503"
-                )
+                logger.warning("Ready, but the database of DATABASE_URL is read only: writes are a 503")
             return None
         finally:
             self._good_until = time.monotonic() + GOOD_FOR_SECONDS

@@ -1,27 +1,19 @@
-# [Task]: T007, T008, T009, T010, T012 [From]: specs/features/task-crud.md
 """What goes in and out of the API. Output has no defaults, so that a generated TypeScript type
 has no optional fields.
 """
+# [Task]: T007, T008, T009, T010, T012 [From]: specs/features/task-crud.md
 
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StrictBool,
-    StringConstraints,
-    TypeAdapter,
-    WithJsonSchema,
-)
+from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StringConstraints, TypeAdapter, WithJsonSchema
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from models import DESCRIPTION_LENGTH, TITLE_LENGTH
 
 # Postgres's bigint, which ids are and offsets are taken as.
-BIGGEST_INTEGER: Final = 2**63 - 1
+BIGGEST_INTEGER = 2**63 - 1
 
 
 def trim(value: object) -> object:
@@ -56,9 +48,7 @@ Title = Annotated[
 ]
 Description = Annotated[
     Annotated[
-        str,
-        StringConstraints(max_length=DESCRIPTION_LENGTH),
-        Field(json_schema_extra={"pattern": r"^[^\x00]*$"}),
+        str, StringConstraints(max_length=DESCRIPTION_LENGTH), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
     ]
     | None,
     Field(examples=["Two litres"]),
@@ -68,9 +58,7 @@ Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
 Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 Completed = Annotated[
     # A query has no null; None stands for «not there».
-    bool | None,
-    WithJsonSchema({"type": "boolean"}),
-    BeforeValidator(true_or_false),
+    bool | None, WithJsonSchema({"type": "boolean"}), BeforeValidator(true_or_false)
 ]
 
 
@@ -111,8 +99,8 @@ class TaskPublic(TypedDict):
 
 
 # These make JSON of rows as they come: what is in the database was validated on its way in.
-TASK: Final[TypeAdapter[Any]] = TypeAdapter(TaskPublic)
-TASKS: Final[TypeAdapter[Any]] = TypeAdapter(list[TaskPublic])
+TASK: TypeAdapter[Any] = TypeAdapter(TaskPublic)
+TASKS: TypeAdapter[Any] = TypeAdapter(list[TaskPublic])
 
 
 class Health(BaseModel):

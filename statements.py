@@ -1,9 +1,9 @@
-# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091 [From]: specs/features/task-crud.md, specs/reliability.md
 """All SQL on tasks. Each statement is built once, at import, and carries its owner: every WHERE
 and every VALUES names `user_id`, which a test checks.
 """
+# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091 [From]: specs/features/task-crud.md, specs/reliability.md
 
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -32,7 +32,7 @@ from sqlmodel import UTCDateTime
 import models
 from schemas import TaskPublic
 
-task: Final = models.Task.metadata.tables["task"]
+task = models.Task.metadata.tables["task"]
 
 
 class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
@@ -67,22 +67,20 @@ def compile_is_read_only(_element: is_read_only, compiler: SQLCompiler, **kwargs
     return compiler.process(cast(setting, Boolean), **kwargs)
 
 
-owner: Final = bindparam("owner", type_=String)
-now: Final = bindparam("now", type_=UTCDateTime())
-is_owned: Final = task.c.user_id == owner
-is_the_task: Final = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
+owner = bindparam("owner", type_=String)
+now = bindparam("now", type_=UTCDateTime())
+is_owned = task.c.user_id == owner
+is_the_task = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
 
 # A task as it is answered.
-public: Final = [task.c[name] for name in TaskPublic.__annotations__]
+public = [task.c[name] for name in TaskPublic.__annotations__]
 
-GET_TASK: Final = select(*public).where(is_the_task)
+GET_TASK = select(*public).where(is_the_task)
 
 # What `/ready` asks: always one row, for which a task is read as requests read theirs.
-LOOK: Final = select(
-    is_read_only().label("is_read_only"), *(func.count(column) for column in public)
-).where(is_the_task)
+LOOK = select(is_read_only().label("is_read_only"), *(func.count(column) for column in public)).where(is_the_task)
 
-LIST_TASKS: Final = (
+LIST_TASKS = (
     select(*public)
     .where(is_owned)
     .order_by(task.c.id)
@@ -90,13 +88,11 @@ LIST_TASKS: Final = (
     .offset(bindparam("offset", type_=BigInteger))
 )
 
-LIST_TASKS_BY_COMPLETED: Final = LIST_TASKS.where(
-    task.c.completed == bindparam("is_completed", type_=Boolean)
-)
+LIST_TASKS_BY_COMPLETED = LIST_TASKS.where(task.c.completed == bindparam("is_completed", type_=Boolean))
 
 # With a key that the owner has used it makes nothing and gives that task, now replayed; where the
 # content was another, it gives no row. Without a key nothing can conflict.
-CREATE_TASK: Final = (
+CREATE_TASK = (
     insert(task)
     .values(
         user_id=owner,
@@ -121,16 +117,13 @@ CREATE_TASK: Final = (
 
 # One statement for every subset of fields: a null title or completed stands for «not sent», while
 # a description, which can be set to null, says so in a flag of its own.
-UPDATE_TASK: Final = (
+UPDATE_TASK = (
     update(task)
     .where(is_the_task)
     .values(
         title=func.coalesce(bindparam("new_title", type_=String), task.c.title),
         description=case(
-            (
-                bindparam("sets_description", type_=Boolean),
-                bindparam("new_description", type_=String),
-            ),
+            (bindparam("sets_description", type_=Boolean), bindparam("new_description", type_=String)),
             else_=task.c.description,
         ),
         completed=func.coalesce(bindparam("new_completed", type_=Boolean), task.c.completed),
@@ -139,11 +132,11 @@ UPDATE_TASK: Final = (
     .returning(*public)
 )
 
-TOGGLE_TASK: Final = (
+TOGGLE_TASK = (
     update(task)
     .where(is_the_task)
     .values(completed=not_(task.c.completed), updated_at=next_update(now, task.c.updated_at))
     .returning(*public)
 )
 
-DELETE_TASK: Final = delete(task).where(is_the_task).returning(task.c.id)
+DELETE_TASK = delete(task).where(is_the_task).returning(task.c.id)

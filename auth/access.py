@@ -1,9 +1,9 @@
-# [Task]: T020, T022, T028, T096 [From]: specs/features/authentication.md, specs/reliability.md
 """Who may: the dependency that every task route declares, and the check on the metrics."""
+# [Task]: T020, T022, T028, T096 [From]: specs/features/authentication.md, specs/reliability.md
 
 import hmac
 import logging
-from typing import Annotated, Final, cast
+from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Path, Request, status
 from fastapi.security import HTTPBearer
@@ -16,16 +16,14 @@ from errors import ServiceUnavailable
 logger = logging.getLogger(__name__)
 
 # RFC 6750, section 3.
-CHALLENGE: Final = "Bearer"
-INVALID: Final = 'Bearer error="invalid_token", error_description="The token is invalid"'
-EXPIRED: Final = 'Bearer error="invalid_token", error_description="The token has expired"'
+CHALLENGE = "Bearer"
+INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'
+EXPIRED = 'Bearer error="invalid_token", error_description="The token has expired"'
 
 
 def unauthorized(detail: str, challenge: str, *, reason: str) -> HTTPException:
     logger.warning("Not authenticated: %s", reason)
-    return HTTPException(
-        status.HTTP_401_UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge}
-    )
+    return HTTPException(status.HTTP_401_UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
 
 
 class UserAccess(HTTPBearer):
@@ -37,9 +35,7 @@ class UserAccess(HTTPBearer):
 
     # One dependency, not FastAPI's bearer token and another behind it: each costs every request.
     async def __call__(  # type: ignore[override] # the user, who is what a route wants to know
-        self,
-        request: Request,
-        user_id: Annotated[str, Path(description="The user's id: the `sub` of the token.")],
+        self, request: Request, user_id: Annotated[str, Path(description="The user's id: the `sub` of the token.")]
     ) -> str:
         verifier: TokenVerifier = request.app.state.token_verifier
         # The verdict is put into the scope, for `MeasureRequests` to count if it is there.

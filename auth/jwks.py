@@ -1,5 +1,5 @@
-# [Task]: T025, T026, T027, T124 [From]: specs/features/authentication.md
 """The keys that a Better Auth server publishes (RFC 7517), kept and fetched again."""
+# [Task]: T025, T026, T027, T124 [From]: specs/features/authentication.md
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -20,16 +20,16 @@ from errors import ServiceUnavailable
 logger = logging.getLogger(__name__)
 
 # A withdrawn key stops working after this long at the latest.
-MAX_AGE_SECONDS: Final = 600.0
+MAX_AGE_SECONDS = 600.0
 # How often an unknown key id may cause a fetch, and how soon a failed one is tried again…
-REFETCH_SECONDS: Final = 30.0
+REFETCH_SECONDS = 30.0
 # …or, where there is no list at all to go on with:
-RETRY_WITHOUT_KEYS_SECONDS: Final = 1.0
+RETRY_WITHOUT_KEYS_SECONDS = 1.0
 # How many key ids that were looked for in vain are remembered. More are strangers' inventions.
-REMEMBERED_MISSES: Final = 100
+REMEMBERED_MISSES = 100
 
 # Which algorithms a key of a type and curve may verify.
-ALGORITHMS: Final[dict[tuple[str, str | None], tuple[str, ...]]] = {
+ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-521"): ("ES512",),
@@ -37,12 +37,12 @@ ALGORITHMS: Final[dict[tuple[str, str | None], tuple[str, ...]]] = {
 }
 
 # What takes longer to verify with than any key that is in use. RFC 7518, 3.3, has the lower bound.
-RSA_BITS: Final = range(2048, 8192 + 1)
-MAX_RSA_EXPONENT: Final = 2**32
+RSA_BITS = range(2048, 8192 + 1)
+MAX_RSA_EXPONENT = 2**32
 # The y of the points of order 1, 2, 4 and 8 on edwards25519, for which anybody can sign.
-FIELD: Final = 2**255 - 19
-ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
-SMALL_ORDER: Final = frozenset({0, 1, FIELD - 1, ORDER_8, FIELD - ORDER_8})
+FIELD = 2**255 - 19
+ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+SMALL_ORDER = frozenset({0, 1, FIELD - 1, ORDER_8, FIELD - ORDER_8})
 
 Keys = dict[str, dict[str, jwt.PyJWK]]
 

@@ -1,12 +1,11 @@
-# [Task]: T026, T122, T123 [From]: specs/features/authentication.md
 """Asks the server that publishes the keys, and says why it gave none."""
+# [Task]: T026, T122, T123 [From]: specs/features/authentication.md
 
 import asyncio
 import logging
 import os
 import socket
 import ssl
-from typing import Final
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,15 +16,15 @@ from backends.url import is_loopback
 
 logger = logging.getLogger(__name__)
 
-FETCH_TIMEOUT_SECONDS: Final = 5.0
-MAX_RESPONSE_BYTES: Final = 256 * 1024
-SHOWN_CHARACTERS: Final = 200
+FETCH_TIMEOUT_SECONDS = 5.0
+MAX_RESPONSE_BYTES = 256 * 1024
+SHOWN_CHARACTERS = 200
 
 # What OpenSSL and Python read by themselves when a TLS context is made.
-TLS_VARIABLES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
+TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 # What is wrong and what to do, by the first error in the chain that says something.
-CAUSES: Final[dict[type[BaseException], str]] = {
+CAUSES: dict[type[BaseException], str] = {
     TimeoutError: f"no whole answer in {FETCH_TIMEOUT_SECONDS:g} s: see that it is up, and near",
     ssl.SSLCertVerificationError: "its certificate isn't trusted ({}): SSL_CERT_FILE names the CAs",
     ssl.SSLError: "TLS failed ({}): see that it is the right port, and http or https",
@@ -134,10 +133,7 @@ def open_transport(variable: str, proxy: str | None) -> httpx.AsyncHTTPTransport
         return httpx.AsyncHTTPTransport(proxy=proxy and with_an_address(proxy))
     except OSError as error:
         names = [name for name in TLS_VARIABLES if os.environ.get(name)]
-        reason = (
-            f"{' or '.join(names)} names a file that can't be used ({error.strerror}): name"
-            " another, or unset it"
-        )
+        reason = f"{' or '.join(names)} names a file that can't be used ({error.strerror}): name another, or unset it"
     except (ImportError, ValueError, httpx.InvalidURL):
         reason = (
             f"{variable} is no http:// or https:// URL of a proxy, and no other can be used: mend"

@@ -1,12 +1,12 @@
-# [Task]: T022, T023, T024, T025, T082, T125 [From]: specs/features/authentication.md
 """Verifies the JWTs that a Better Auth frontend sends, more strictly than RFC 7519 asks for."""
+# [Task]: T022, T023, T024, T025, T082, T125 [From]: specs/features/authentication.md
 
 import base64
 import json
 import time
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 import jwt
 from pydantic_core import from_json
@@ -14,13 +14,13 @@ from pydantic_core import from_json
 from auth.jwks import KeySet
 from models import USER_ID_LENGTH
 
-MAX_TOKEN_BYTES: Final = 8 * 1024
-CLOCK_SKEW_SECONDS: Final = 10
+MAX_TOKEN_BYTES = 8 * 1024
+CLOCK_SKEW_SECONDS = 10
 # How many tokens are remembered; a worker of few users needs few, and each costs about 1 KiB.
-REMEMBERED_TOKENS: Final = 4096
-HMAC_ALGORITHMS: Final = frozenset({"HS256", "HS384", "HS512"})
+REMEMBERED_TOKENS = 4096
+HMAC_ALGORITHMS = frozenset({"HS256", "HS384", "HS512"})
 # Better Auth signs its session cookie with the same secret. That is a cookie, no API token.
-SESSION_CACHE_AUDIENCE: Final = "better-auth:session-cache"
+SESSION_CACHE_AUDIENCE = "better-auth:session-cache"
 
 
 class InvalidToken(Exception):
@@ -120,11 +120,7 @@ class TokenVerifier:
                 issuer=issuer,
                 audience=audience,
                 leeway=CLOCK_SKEW_SECONDS,
-                options={
-                    "verify_aud": audience is not None,
-                    "verify_jti": False,
-                    "enforce_minimum_key_length": True,
-                },
+                options={"verify_aud": audience is not None, "verify_jti": False, "enforce_minimum_key_length": True},
             )
         except jwt.ExpiredSignatureError:
             raise ExpiredToken("expired") from None

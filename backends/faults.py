@@ -1,10 +1,9 @@
-# [Task]: T045, T052, T053, T087, T088, T096 [From]: specs/database/schema.md, specs/reliability.md
 """What can be wrong with a database, and what that means: a 503, or no start at all."""
+# [Task]: T045, T052, T053, T087, T088, T096 [From]: specs/database/schema.md, specs/reliability.md
 
 import sqlite3
 import ssl
 from enum import StrEnum
-from typing import Final
 
 import asyncpg
 from sqlalchemy.exc import DBAPIError
@@ -41,7 +40,7 @@ for fault in Fault:
     DATABASE_FAULTS.labels(fault)  # from the start, as 0
 
 # By SQLSTATE or its class (PostgreSQL 18, appendix A). Other codes are the program's fault.
-SQLSTATES: Final = {
+SQLSTATES = {
     "08": Fault.CONNECTION_LOST,
     "25006": Fault.READ_ONLY,  # a primary that is one no more
     "26000": Fault.OUTDATED,  # a prepared statement that isn't there…
@@ -59,7 +58,7 @@ SQLSTATES: Final = {
     "XX": Fault.SYSTEM_ERROR,
 }
 # By the primary result code.
-SQLITE_CODES: Final = {
+SQLITE_CODES = {
     sqlite3.SQLITE_BUSY: Fault.LOCKED,
     sqlite3.SQLITE_LOCKED: Fault.LOCKED,
     sqlite3.SQLITE_READONLY: Fault.READ_ONLY,
@@ -72,7 +71,7 @@ SQLITE_CODES: Final = {
     sqlite3.SQLITE_NOTADB: Fault.SYSTEM_ERROR,
 }
 # The first that fits.
-EXCEPTIONS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
+EXCEPTIONS: tuple[tuple[type[Exception], Fault], ...] = (
     (PoolTimeoutError, Fault.POOL_EXHAUSTED),
     (asyncpg.InvalidCachedStatementError, Fault.OUTDATED),
     (asyncpg.TargetServerAttributeNotMatched, Fault.READ_ONLY),
@@ -85,31 +84,14 @@ EXCEPTIONS: Final[tuple[tuple[type[Exception], Fault], ...]] = (
 )
 
 # After these a connection is of no use, and those that are as old are suspect.
-SPOILED: Final = frozenset(
-    {
-        Fault.SILENT,
-        Fault.CONNECTION_LOST,
-        Fault.SHUTTING_DOWN,
-        Fault.READ_ONLY,
-        Fault.OUTDATED,
-    }
-)
+SPOILED = frozenset({Fault.SILENT, Fault.CONNECTION_LOST, Fault.SHUTTING_DOWN, Fault.READ_ONLY, Fault.OUTDATED})
 # After these nothing was done: the server has said so.
-TAKEN_BACK: Final = frozenset(
-    {Fault.READ_ONLY, Fault.DEADLOCK, Fault.SERIALIZATION, Fault.OUTDATED, Fault.IDS_TAKEN}
-)
+TAKEN_BACK = frozenset({Fault.READ_ONLY, Fault.DEADLOCK, Fault.SERIALIZATION, Fault.OUTDATED, Fault.IDS_TAKEN})
 # These come at once and may be gone the next moment; the others have used up their time.
-QUICK: Final = frozenset(
-    {
-        Fault.UNREACHABLE,
-        Fault.TOO_MANY_CONNECTIONS,
-        Fault.CONNECTION_LOST,
-        Fault.SHUTTING_DOWN,
-    }
-)
+QUICK = frozenset({Fault.UNREACHABLE, Fault.TOO_MANY_CONNECTIONS, Fault.CONNECTION_LOST, Fault.SHUTTING_DOWN})
 
 # The limits of time that were reached, as the metrics name them.
-LIMITS: Final = {
+LIMITS = {
     Fault.POOL_EXHAUSTED: "pool",
     Fault.CONNECT_TIMEOUT: "connect",
     Fault.SILENT: "statement",
@@ -117,37 +99,31 @@ LIMITS: Final = {
 }
 
 # How asyncpg says that a server refused TLS…
-NO_TLS: Final = "rejected SSL upgrade"
+NO_TLS = "rejected SSL upgrade"
 # …or ended the connection when asked for it.
-NO_TLS_SIGNS: Final = (NO_TLS, "SSL exchange", "unexpected connection_lost")
+NO_TLS_SIGNS = (NO_TLS, "SSL exchange", "unexpected connection_lost")
 # How PgBouncer says that it had no connection to give in time, by the SQLSTATE of a protocol error.
-POOLER_EXHAUSTED: Final = "query_wait_timeout"
+POOLER_EXHAUSTED = "query_wait_timeout"
 # How SQLite says that the table isn't ours: the file is another one by now.
-SQLITE_SCHEMA_SIGNS: Final = (
-    "no such table: task",
-    "no such column: task.",
-    "table task has no column",
-)
+SQLITE_SCHEMA_SIGNS = ("no such table: task", "no such column: task.", "table task has no column")
 # How a transaction pooler says that it wasn't taken for one.
-POOLER_REFUSAL: Final = "unsupported startup parameter"
+POOLER_REFUSAL = "unsupported startup parameter"
 
 # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
-NAME_MISMATCH: Final = frozenset({62, 64})
-CERTIFICATE_CURE: Final = (
-    "sslmode=no-verify accepts any certificate; sslrootcert=FILE names the CA."
-)
-NAME_CURE: Final = "sslmode=verify-ca leaves the host name unchecked."
-TLS_CURE: Final = "sslmode=require connects with TLS."
-POOLER_CURE: Final = "pgbouncer=true says that a transaction pooler stands in between."
+NAME_MISMATCH = frozenset({62, 64})
+CERTIFICATE_CURE = "sslmode=no-verify accepts any certificate; sslrootcert=FILE names the CA."
+NAME_CURE = "sslmode=verify-ca leaves the host name unchecked."
+TLS_CURE = "sslmode=require connects with TLS."
+POOLER_CURE = "pgbouncer=true says that a transaction pooler stands in between."
 # What changes it, by what the error says…
-CURES_BY_SIGN: Final = {
+CURES_BY_SIGN = {
     "no encryption": TLS_CURE,  # Postgres, which serves nobody without…
     "connection is insecure": TLS_CURE,  # …and Neon
     POOLER_REFUSAL: POOLER_CURE,
     "prepared statement": POOLER_CURE,
 }
 # …by its SQLSTATE, or by its fault.
-CURES: Final = {
+CURES = {
     "3D000": "Correct its name at the end of DATABASE_URL, or make it:"
     " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
     "42501": "Type GRANT CONNECT ON DATABASE … TO …;",
@@ -158,7 +134,7 @@ CURES: Final = {
 }
 
 
-UNAVAILABLE: Final = "The database is unavailable, try again"
+UNAVAILABLE = "The database is unavailable, try again"
 
 
 class StartupError(Exception):
@@ -224,9 +200,7 @@ def fault_of(error: BaseException) -> Fault | None:
     )
 
 
-def unavailable(
-    error: Exception, fault: Fault | None, *, is_undone: bool = False
-) -> ServiceUnavailable:
+def unavailable(error: Exception, fault: Fault | None, *, is_undone: bool = False) -> ServiceUnavailable:
     """The 503 for this error, to be tried once more where that is of use: `is_undone` says that
     nothing was sent that could have been done, or nothing that does harm when it is done twice.
     """

@@ -1,14 +1,14 @@
-# [Task]: T051, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 """Which of the pool's connections can be handed out, told without a round trip on the way, and
 which are kept.
 """
+# [Task]: T051, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import contextlib
 import math
 import time
 from collections import deque
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
 
@@ -22,17 +22,17 @@ from sqlalchemy.util.concurrency import in_greenlet
 from backends.faults import SPOILED, Fault
 
 # How long a connection may idle before it is asked, on its way out of the pool, whether it lives.
-TRUSTED_IDLE_SECONDS: Final = 30.0
-PING_TIMEOUT_SECONDS: Final = 2.0
+TRUSTED_IDLE_SECONDS = 30.0
+PING_TIMEOUT_SECONDS = 2.0
 # A refused write makes the pool connect anew, since a primary may have become a standby, but no
 # more than two do so in this time.
-READ_ONLY_SECONDS: Final = 3.0
-CLOSE_TIMEOUT_SECONDS: Final = 3.0
+READ_ONLY_SECONDS = 3.0
+CLOSE_TIMEOUT_SECONDS = 3.0
 # After so long without use a connection goes that is there only because of a load.
-SPARE_IDLE_SECONDS: Final = 30.0
-TRIM_SECONDS: Final = 1.0
-CANCELS: Final = 4
-CANCEL_PAUSE_SECONDS: Final = 0.25
+SPARE_IDLE_SECONDS = 30.0
+TRIM_SECONDS = 1.0
+CANCELS = 4
+CANCEL_PAUSE_SECONDS = 0.25
 
 
 class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
@@ -168,9 +168,7 @@ class PoolHealth:
         if spare <= 0:
             return
         long_ago = time.monotonic() - SPARE_IDLE_SECONDS
-        idle = (
-            place for place in places if not place.in_use and place.info["idle_since"] < long_ago
-        )
+        idle = (place for place in places if not place.in_use and place.info["idle_since"] < long_ago)
         for place in sorted(idle, key=lambda place: place.info["idle_since"])[:spare]:
             self._places.discard(place)
             self._end_behind(place.driver_connection)
@@ -212,9 +210,7 @@ class PoolHealth:
             raise DisconnectionError
         if time.monotonic() - record.info["idle_since"] > TRUSTED_IDLE_SECONDS:
             try:
-                connection.run_async(
-                    lambda _: driver.execute("SELECT 1", timeout=PING_TIMEOUT_SECONDS)
-                )
+                connection.run_async(lambda _: driver.execute("SELECT 1", timeout=PING_TIMEOUT_SECONDS))
             except BaseException as error:
                 driver.terminate()
                 self.note_silence()

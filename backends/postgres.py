@@ -1,13 +1,13 @@
-# [Task]: T053, T116, T117 [From]: specs/database/schema.md
 """Connects to the first host of a `DATABASE_URL` that serves. Whatever decides where a connection
 leads is given to asyncpg, which would else take it from the environment (`PGHOST` and the like).
 """
+# [Task]: T053, T116, T117 [From]: specs/database/schema.md
 
 import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 
@@ -18,10 +18,10 @@ from backends.url import Host
 logger = logging.getLogger(__name__)
 
 # For so long a host that failed is asked after those that didn't.
-REMEMBERED_SECONDS: Final = 30.0
+REMEMBERED_SECONDS = 30.0
 
 # The hosts that didn't serve when they were last asked, for all engines of the process.
-FAILED_AT: Final[dict[Host, float]] = {}
+FAILED_AT: dict[Host, float] = {}
 
 
 async def connect_postgres(hosts: Sequence[Host], *_: Any, **options: Any) -> asyncpg.Connection:

@@ -1,7 +1,7 @@
-# [Task]: T050, T107, T108, T109 [From]: specs/database/schema.md
 """The database in a file: SQLite, opened so that nothing acknowledged is lost, with one writer at a
 time, and watched for somebody who takes the file away.
 """
+# [Task]: T050, T107, T108, T109 [From]: specs/database/schema.md
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import aiosqlite
@@ -25,17 +25,17 @@ from errors import ServiceUnavailable
 
 # SQLite waits for a lock in a thread that can't be interrupted, so it does so in pieces, between
 # which a request that has ended is let go.
-PIECE_MILLISECONDS: Final = 250
+PIECE_MILLISECONDS = 250
 
 # How many that want to write have a connection: one writes, while others take or return theirs.
-PLACES: Final = 3
+PLACES = 3
 
 # Which files the names stand for: the database, its log and the index of that, or None for one
 # that isn't there.
 Files = tuple[tuple[int, int] | None, ...]
 
 # What the connections of this process have opened: by which paths, and which files.
-OPENED: Final = WeakKeyDictionary[aiosqlite.Connection, tuple[tuple[str, ...], Files]]()
+OPENED = WeakKeyDictionary[aiosqlite.Connection, tuple[tuple[str, ...], Files]]()
 
 
 def prepare_engine(engine: AsyncEngine) -> None:
@@ -56,9 +56,7 @@ def make_file(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) 
         os.close(os.open(os.path.realpath(arguments[0]), flags, 0o600))
 
 
-def open_what_is_there(
-    _dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]
-) -> None:
+def open_what_is_there(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
     """A file that was deleted isn't made again, without its tables."""
     arguments[0] = f"{Path(arguments[0]).as_uri()}?mode=rw"
     options["uri"] = True
@@ -123,9 +121,7 @@ class SQLiteFile:
         event.listen(engine.sync_engine, "connect", self._note_connect)
         event.listen(engine.sync_engine, "checkout", self._check_connection)
 
-    async def execute(
-        self, statement: Executable, parameters: dict[str, Any]
-    ) -> list[dict[str, Any]]:
+    async def execute(self, statement: Executable, parameters: dict[str, Any]) -> list[dict[str, Any]]:
         if not statement.is_select:
             async with self._writing(self._single) as connection:
                 return await fetch(connection, statement, parameters)
@@ -200,9 +196,7 @@ class SQLiteFile:
         return os.access(self._paths[0], os.W_OK)
 
 
-async def fetch(
-    connection: AsyncConnection, statement: Executable, parameters: dict[str, Any]
-) -> list[dict[str, Any]]:
+async def fetch(connection: AsyncConnection, statement: Executable, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     result = await connection.execute(statement, parameters)
     return [dict(row) for row in result.mappings()]
 

@@ -1,5 +1,5 @@
-# [Task]: T045, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 """TLS with a database, by the `sslmode` of its URL."""
+# [Task]: T045, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 
 import os
 import ssl
@@ -47,9 +47,7 @@ def make_context(cafile: str | None) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=cafile)
     except OSError as error:  # ssl.SSLError, for a file that holds no certificate, is one too
         if error.filename is not None and error.filename == os.environ.get("SSLKEYLOGFILE"):
-            raise ValueError(
-                "asks for TLS, and the file of SSLKEYLOGFILE can't be written; unset it"
-            ) from None
+            raise ValueError("asks for TLS, and the file of SSLKEYLOGFILE can't be written; unset it") from None
         raise ValueError("has an sslrootcert that names no readable CA file") from None
     if not context.cert_store_stats()["x509_ca"] and ssl.get_default_verify_paths().capath is None:
         raise ValueError(

@@ -1,5 +1,5 @@
-# [Task]: T044, T045, T046, T116, T117 [From]: specs/database/schema.md
 """Reads a `DATABASE_URL` as hosts hand it out into what SQLAlchemy and asyncpg take."""
+# [Task]: T044, T045, T046, T116, T117 [From]: specs/database/schema.md
 
 import re
 import string
@@ -7,41 +7,35 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy import URL, make_url
 
 from backends.tls import TLS, choose_tls
 
-POSTGRES_SCHEMES: Final = frozenset(
-    {
-        "postgres",
-        "postgresql",
-        "postgresql+asyncpg",
-        "postgresql+psycopg",
-        "postgresql+psycopg2",
-    }
+POSTGRES_SCHEMES = frozenset(
+    {"postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"}
 )
-SQLITE_SCHEMES: Final = frozenset({"sqlite", "sqlite+aiosqlite"})
-POSTGRES_PORT: Final = 5432
-SUPABASE_POOLER_PORT: Final = 6543
+SQLITE_SCHEMES = frozenset({"sqlite", "sqlite+aiosqlite"})
+POSTGRES_PORT = 5432
+SUPABASE_POOLER_PORT = 6543
 # Where a URL without a host leads: this machine, as asyncpg looks for it.
-LOCAL_HOSTS: Final = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
+LOCAL_HOSTS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
 # The service writes, so that it can't be served by a standby.
-SESSION_ATTRIBUTES: Final = ("read-write", "primary", "any")
+SESSION_ATTRIBUTES = ("read-write", "primary", "any")
 # What hosts add for other clients. asyncpg sends SNI, and has no channel binding.
-NEEDLESS: Final = (
+NEEDLESS = (
     *("channel_binding", "connection_limit", "pool_timeout", "socket_timeout"),
     *("sslnegotiation", "supa", "uselibpqcompat", "workaround"),
 )
-NEEDLESS_OPTIONS: Final = re.compile(r"(endpoint|project)=\S+")
-WRAPPING: Final = string.whitespace + "\"'"
+NEEDLESS_OPTIONS = re.compile(r"(endpoint|project)=\S+")
+WRAPPING = string.whitespace + "\"'"
 # The scheme and the login, the hosts, the path.
-AUTHORITY: Final = re.compile(r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?)([^/]*)(.*)", re.DOTALL)
-HOST_AND_PORT: Final = re.compile(r"(\[[^\[\]]+\]|/.*?|[^:]*)(?::([0-9]{0,5}))?")
-HOST_NAME: Final = re.compile(r"[\w.-]+")
-NOT_A_URL: Final = (
+AUTHORITY = re.compile(r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?)([^/]*)(.*)", re.DOTALL)
+HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|/.*?|[^:]*)(?::([0-9]{0,5}))?")
+HOST_NAME = re.compile(r"[\w.-]+")
+NOT_A_URL = (
     "is not a database URL; write postgresql://user:password@host/database"
     " (percent-encode special characters in the password, @ as %40) or sqlite:///./todo.db"
 )
@@ -86,9 +80,7 @@ def parse_database_url(text: str) -> DatabaseTarget:
     """
     bare = re.sub(r"^psql\s+(?=\S+$)", "", text.strip(WRAPPING + ";")).strip(WRAPPING)
     if not bare:
-        raise ValueError(
-            "is set but empty; give it a URL, or unset it for the SQLite file ./todo.db"
-        )
+        raise ValueError("is set but empty; give it a URL, or unset it for the SQLite file ./todo.db")
     base, _, query = bare.partition("?")
     parts = AUTHORITY.fullmatch(base)
     # A second @, or one behind a ?, is a password's, and what that cuts off would show up as a host
@@ -128,9 +120,7 @@ def read_postgres(url: URL, authority: str, parameters: dict[str, str]) -> Datab
         hosts = [hosts[0]._replace(name=name) for name in LOCAL_HOSTS]
 
     connect_args: dict[str, Any] = {
-        "target_session_attrs": parameters.pop(
-            "target_session_attrs", "any" if len(places) == 1 else "read-write"
-        )
+        "target_session_attrs": parameters.pop("target_session_attrs", "any" if len(places) == 1 else "read-write")
     }
     if connect_args["target_session_attrs"] not in SESSION_ATTRIBUTES:
         raise ValueError(
@@ -147,9 +137,7 @@ def read_postgres(url: URL, authority: str, parameters: dict[str, str]) -> Datab
     pgbouncer = parameters.pop("pgbouncer", "false")
     if pgbouncer not in {"true", "false"}:
         raise ValueError("has a pgbouncer parameter that is neither true nor false")
-    pooled = pgbouncer == "true" or any(
-        "-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts
-    )
+    pooled = pgbouncer == "true" or any("-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts)
     drop_needless(parameters)
     refuse_unknown(parameters)
     # `hosts` says where it is.

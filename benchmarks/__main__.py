@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """Measures, section by section: `python -m benchmarks --help`."""
+# [Task]: T083 [From]: specs/performance.md
 
 import argparse
 import signal
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
@@ -26,7 +26,7 @@ class Section(NamedTuple):
     settings: Callable[[Bench], Figures]
 
 
-SECTIONS: Final = {
+SECTIONS = {
     "cost": Section(
         "Cost",
         cost.measure,
@@ -95,18 +95,14 @@ def read_arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="another checkout of the service, for the section load to measure too",
     )
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER"
-    )
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
     return parser.parse_args()
 
 
 def sections_of(text: str) -> list[str]:
     names = text.split(",")
     if unknown := set(names) - SECTIONS.keys():
-        raise argparse.ArgumentTypeError(
-            f"there is no {', '.join(sorted(unknown))}, only {', '.join(SECTIONS)}"
-        )
+        raise argparse.ArgumentTypeError(f"there is no {', '.join(sorted(unknown))}, only {', '.join(SECTIONS)}")
     return [name for name in SECTIONS if name in names]
 
 

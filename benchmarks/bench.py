@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """What every section measures with."""
+# [Task]: T083 [From]: specs/performance.md
 
 import sys
 import tempfile
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from anyio.from_thread import BlockingPortal
 
@@ -15,7 +15,7 @@ from benchmarks.load import Driver
 from tests.databases import postgres_database
 
 # How many at a time, where a worker is to be busy.
-CONNECTIONS: Final = 16
+CONNECTIONS = 16
 
 # What a section has found, as it stands in results.json.
 Figures = dict[str, Any]

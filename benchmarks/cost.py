@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """The CPU that a request costs, and how many are served at a time and how fast."""
+# [Task]: T083 [From]: specs/performance.md
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -7,38 +7,24 @@ from functools import partial
 from itertools import product
 from random import Random
 from statistics import geometric_mean
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.load import Sample, total
-from benchmarks.operations import (
-    CREATORS,
-    FRESH,
-    MEAN,
-    MEASURED,
-    NOT_FOUND,
-    Operation,
-    pick_requests,
-    request_for,
-)
+from benchmarks.operations import CREATORS, FRESH, MEAN, MEASURED, NOT_FOUND, Operation, pick_requests, request_for
 from benchmarks.peers import PEERS, Peer, run_peer
 from benchmarks.report import table
 from benchmarks.rows import fill_for_users
 from tests.server import exchange
 
-REQUESTS: Final = 500
+REQUESTS = 500
 # The system accounts CPU time in ticks of 10 ms: a ratio is of a fifth of all rounds at least.
-GROUPS: Final = 5
+GROUPS = 5
 
-OPERATIONS: Final = MEASURED | {FRESH: MEASURED["get"]}
-PAIRS: Final = [
-    ("service", "floor"),
-    ("service", "floor+orjson"),
-    ("usual", "floor"),
-    ("usual", "service"),
-]
+OPERATIONS = MEASURED | {FRESH: MEASURED["get"]}
+PAIRS = [("service", "floor"), ("service", "floor+orjson"), ("usual", "floor"), ("usual", "service")]
 
-OWN_TO_EACH: Final = {"id", "created_at", "updated_at"}
+OWN_TO_EACH = {"id", "created_at", "updated_at"}
 
 # By operation and peer, one for each round.
 Batches = dict[tuple[str, str], list[Sample]]
@@ -61,20 +47,13 @@ def measure(bench: Bench) -> Figures:
         for number in range(bench.rounds + 1):
             say(f"  round {number} of {bench.rounds}" if number else "  warm-up")
             for name, operation in OPERATIONS.items():
-                requests = pick_requests(
-                    operation, tasks, REQUESTS, chance, has_fresh_tokens=name == FRESH
-                )
+                requests = pick_requests(operation, tasks, REQUESTS, chance, has_fresh_tokens=name == FRESH)
                 for peer in chance.sample(list(PEERS), len(PEERS)):
-                    sample = bench.driver.drive(
-                        peers[peer], requests, status=operation.status, connections=CONNECTIONS
-                    )
+                    sample = bench.driver.drive(peers[peer], requests, status=operation.status, connections=CONNECTIONS)
                     if number:
                         batches[name, peer].append(sample)
     return {
-        "operations": {
-            name: {peer: total(batches[name, peer]).figures() for peer in PEERS}
-            for name in OPERATIONS
-        },
+        "operations": {name: {peer: total(batches[name, peer]).figures() for peer in PEERS} for name in OPERATIONS},
         "ratios": {f"{peer} / {other}": compare(batches, peer, other) for peer, other in PAIRS},
     }
 
@@ -143,10 +122,7 @@ def tables(figures: Figures) -> str:
         ]
         for name in [*MEASURED, MEAN, FRESH]
     ]
-    speeds = [
-        [name, *(format_speed(by_peer[peer]) for peer in PEERS)]
-        for name, by_peer in operations.items()
-    ]
+    speeds = [[name, *(format_speed(by_peer[peer]) for peer in PEERS)] for name, by_peer in operations.items()]
     return "\n\n".join(
         [
             table(["CPU per request, µs", *PEERS, *ratios], costs),

@@ -1,11 +1,10 @@
-# [Task]: T106 [From]: specs/performance.md
 """The service with its own pool, under more clients than it keeps connections."""
+# [Task]: T106 [From]: specs/performance.md
 
 from contextlib import ExitStack
 from itertools import product
 from random import Random
 from statistics import geometric_mean
-from typing import Final
 
 from sqlalchemy import make_url
 
@@ -16,12 +15,12 @@ from benchmarks.operations import MEASURED, pick_requests
 from benchmarks.peers import ROOT, Peer, run_peer
 from benchmarks.report import table
 
-CLIENTS: Final = (8, CONNECTIONS, 24, 40)
-REQUESTS: Final = 1000
-OPERATIONS: Final = ("get", "toggle")
-SERVICE: Final = "service"
-FLOOR: Final = "floor+orjson"
-BEFORE: Final = "before"
+CLIENTS = (8, CONNECTIONS, 24, 40)
+REQUESTS = 1000
+OPERATIONS = ("get", "toggle")
+SERVICE = "service"
+FLOOR = "floor+orjson"
+BEFORE = "before"
 
 
 def measure(bench: Bench) -> Figures:
@@ -65,16 +64,12 @@ def measure(bench: Bench) -> Figures:
     return {
         "speed": {
             operation: {
-                str(clients): {
-                    name: total(samples[operation, clients, name]).figures() for name in peers
-                }
+                str(clients): {name: total(samples[operation, clients, name]).figures() for name in peers}
                 for clients in CLIENTS
             }
             for operation in OPERATIONS
         },
-        "sessions": {
-            str(clients): {name: sessions[name][clients] for name in peers} for clients in CLIENTS
-        },
+        "sessions": {str(clients): {name: sessions[name][clients] for name in peers} for clients in CLIENTS},
     }
 
 
@@ -92,9 +87,7 @@ def tables(figures: Figures) -> str:
     fewest = str(CLIENTS[0])
 
     def per_second(operation: str, clients: str, name: str) -> str:
-        value, at_rest = (
-            speed[operation][count][name]["per_second"] for count in (clients, fewest)
-        )
+        value, at_rest = (speed[operation][count][name]["per_second"] for count in (clients, fewest))
         return f"{value:,.0f} ({value / at_rest:.2f})"
 
     def ratio(clients: str, name: str) -> str:

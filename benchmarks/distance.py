@@ -1,36 +1,27 @@
-# [Task]: T083 [From]: specs/performance.md
 """How often a request goes to the database and back, and what that takes when it is far away."""
+# [Task]: T083 [From]: specs/performance.md
 
 import asyncio
 import time
 from contextlib import ExitStack, suppress
 from random import Random
 from statistics import median
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.bench import Bench, Figures, say
-from benchmarks.operations import (
-    DELETE,
-    MEASURED,
-    NOT_FOUND,
-    pick_requests,
-    request,
-    request_for,
-    sign,
-    token_of,
-)
+from benchmarks.operations import DELETE, MEASURED, NOT_FOUND, pick_requests, request, request_for, sign, token_of
 from benchmarks.peers import PEERS, run_peer
 from benchmarks.report import table
 from benchmarks.rows import fill_for_users
 from tests.proxy import Proxy, proxy_to
 
-ONE_WAY_SECONDS: Final = 0.005
-WARM_UP: Final = 5
+ONE_WAY_SECONDS = 0.005
+WARM_UP = 5
 # What is left for after the answer counts, too.
-SETTLE_SECONDS: Final = 0.2
-REQUESTS: Final = 20
+SETTLE_SECONDS = 0.2
+REQUESTS = 20
 # What the database isn't asked about. The others make no promise there.
-REFUSED: Final = ["401", "403", "422"]
+REFUSED = ["401", "403", "422"]
 
 
 class Case(NamedTuple):
@@ -73,12 +64,8 @@ def measure(bench: Bench) -> Figures:
     figures: Figures = {name: {} for name in [*MEASURED, "delete", "404", *REFUSED]}
     with ExitStack() as stack:
         url = stack.enter_context(bench.database())
-        proxy = stack.enter_context(
-            bench.portal.wrap_async_context_manager(proxy_to(url, DistantProxy))
-        )
-        peers = {
-            name: stack.enter_context(run_peer(name, bench.folder, proxy.url)) for name in PEERS
-        }
+        proxy = stack.enter_context(bench.portal.wrap_async_context_manager(proxy_to(url, DistantProxy)))
+        peers = {name: stack.enter_context(run_peer(name, bench.folder, proxy.url)) for name in PEERS}
         tasks = bench.portal.call(fill_for_users, url)
         for name, peer in peers.items():
             say(f"  {name}")
@@ -107,9 +94,7 @@ def cases(tasks: dict[str, list[int]], doomed: dict[str, list[int]]) -> dict[str
         name: Case(operation.status, pick_requests(operation, tasks, count, chance))
         for name, operation in (MEASURED | {"404": NOT_FOUND}).items()
     }
-    deletes = [
-        request_for(DELETE, owner, task_id) for owner, ids in doomed.items() for task_id in ids
-    ]
+    deletes = [request_for(DELETE, owner, task_id) for owner, ids in doomed.items() for task_id in ids]
     found["delete"] = Case(DELETE.status, deletes[:count])
     user, other = list(tasks)[:2]
     path = f"/api/{user}/tasks"
@@ -132,11 +117,7 @@ def tables(figures: Figures) -> str:
         ]
         for name, by_peer in figures.items()
     ]
-    header = [
-        "round trips per request",
-        *PEERS,
-        *(f"{peer}, median ms" for peer in PEERS),
-    ]
+    header = ["round trips per request", *PEERS, *(f"{peer}, median ms" for peer in PEERS)]
     return table(header, rows)
 
 

@@ -1,7 +1,7 @@
-# [Task]: T083 [From]: specs/performance.md
 """A process of its own that sends requests and says how long each took: a line of JSON in on
 standard input, a line of JSON out.
 """
+# [Task]: T083 [From]: specs/performance.md
 
 import asyncio
 import json

@@ -1,8 +1,8 @@
-# [Task]: T083 [From]: specs/performance.md
-# ruff: noqa: S608 - every statement is of fixed parts.
 """The floor: the six operations on Starlette and asyncpg, with one check of the JWT and nothing
 else. No ORM, no validation, no pool health, no request ids, no log, no answers to what goes wrong.
 """
+# [Task]: T083 [From]: specs/performance.md
+# ruff: noqa: S608 - every statement is of fixed parts.
 
 import os
 from collections.abc import AsyncIterator

@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """The floor with orjson in place of Python's own JSON, which makes up most of a long list there."""
+# [Task]: T083 [From]: specs/performance.md
 
 from typing import Any
 

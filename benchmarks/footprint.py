@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """The memory that the service holds, and the time it takes to start."""
+# [Task]: T083 [From]: specs/performance.md
 
 import subprocess
 import sys
@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Final
 
 from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.operations import MEASURED, pick_requests
@@ -17,18 +16,11 @@ from benchmarks.rows import fill_for_users
 from tests.server import exchange, head
 
 # A thousand requests. Each has a token of its own, which is the most there is to remember.
-MIX: Final = {
-    "get": 200,
-    "list of 10": 200,
-    "list of 100": 200,
-    "create": 100,
-    "put": 150,
-    "toggle": 150,
-}
-MARKS: Final = (0, 1_000, 10_000, 20_000, 40_000)
+MIX = {"get": 200, "list of 10": 200, "list of 100": 200, "create": 100, "put": 150, "toggle": 150}
+MARKS = (0, 1_000, 10_000, 20_000, 40_000)
 
-STARTS: Final = 5
-IMPORT: Final = "import fastapi, sqlmodel"
+STARTS = 5
+IMPORT = "import fastapi, sqlmodel"
 
 
 def measure_memory(bench: Bench) -> Figures:
@@ -41,19 +33,14 @@ def measure_memory(bench: Bench) -> Figures:
                 say(f"  after {sent:,} requests")
                 resident[str(sent)] = peer.resident_bytes
             for name, times in MIX.items() if sent < MARKS[-1] else ():
-                requests = pick_requests(
-                    MEASURED[name], tasks, times, chance, has_fresh_tokens=True
-                )
+                requests = pick_requests(MEASURED[name], tasks, times, chance, has_fresh_tokens=True)
                 status = MEASURED[name].status
                 bench.driver.drive(peer, requests, status=status, connections=CONNECTIONS)
     return {"resident_bytes": resident}
 
 
 def memory_tables(figures: Figures) -> str:
-    rows = [
-        [f"{int(sent):,}", f"{resident / 2**20:.1f}"]
-        for sent, resident in figures["resident_bytes"].items()
-    ]
+    rows = [[f"{int(sent):,}", f"{resident / 2**20:.1f}"] for sent, resident in figures["resident_bytes"].items()]
     return table(["requests served", "resident memory, MiB"], rows)
 
 

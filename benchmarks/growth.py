@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """Whether a request takes longer where there are more rows."""
+# [Task]: T083 [From]: specs/performance.md
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 from random import Random
 from statistics import median
-from typing import Any, Final
+from typing import Any
 
 import psutil
 
@@ -18,15 +18,15 @@ from benchmarks.peers import Peer, run_peer
 from benchmarks.report import table
 from benchmarks.rows import COLLECTOR, TASKS_EACH, connect, fill, tasks_of, user_id
 
-SMALLEST: Final = 10_000
-LARGEST: Final = 10_000_000
-ACTIVE_USERS: Final = 100
-OPERATIONS: Final = ("get", "put", "toggle", "list of 100")
-REQUESTS: Final = 100
-WARM_UP: Final = 200
-MOST_COLLECTED: Final = 100_000
-OFFSETS: Final = (0, 1_000, 10_000, 100_000)
-DEEP_REQUESTS: Final = 20
+SMALLEST = 10_000
+LARGEST = 10_000_000
+ACTIVE_USERS = 100
+OPERATIONS = ("get", "put", "toggle", "list of 100")
+REQUESTS = 100
+WARM_UP = 200
+MOST_COLLECTED = 100_000
+OFFSETS = (0, 1_000, 10_000, 100_000)
+DEEP_REQUESTS = 20
 
 
 @dataclass(frozen=True)
@@ -130,9 +130,7 @@ def tables(figures: Figures) -> str:
         first = smallest[name]["median_ms"]
         latencies.append([name, *(f"{one:.2f} ({one / first:.2f})" for one in medians)])
         found = [by_name[name] for by_name in sizes.values()]
-        costs.append(
-            [name, *(f"{one['cpu_us']:.0f} + {one['postgres_cpu_us']:.0f}" for one in found)]
-        )
+        costs.append([name, *(f"{one['cpu_us']:.0f} + {one['postgres_cpu_us']:.0f}" for one in found)])
     offsets = [[f"{int(offset):,}", f"{ms:.2f}"] for offset, ms in figures["offsets"].items()]
     deep = f"page of 100 at offset, of {figures['collected']:,} tasks"
     return "\n\n".join(

@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """The driver process, as the sections see it, and what its batches come to."""
+# [Task]: T083 [From]: specs/performance.md
 
 import json
 import statistics
@@ -47,16 +47,9 @@ class Driver:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def drive(
-        self, peer: Peer, requests: Sequence[str], *, status: int = 200, connections: int = 1
-    ) -> Sample:
+    def drive(self, peer: Peer, requests: Sequence[str], *, status: int = 200, connections: int = 1) -> Sample:
         """Sends each request once. Every answer has to have the status."""
-        order = {
-            "port": peer.port,
-            "requests": requests,
-            "connections": connections,
-            "status": status,
-        }
+        order = {"port": peer.port, "requests": requests, "connections": connections, "status": status}
         used = peer.cpu_seconds
         answer = json.loads(self._exchange(json.dumps(order)))
         used = peer.cpu_seconds - used

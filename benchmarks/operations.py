@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """The operations as requests, ready to be sent."""
+# [Task]: T083 [From]: specs/performance.md
 
 import json
 import time
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Any
 
 import jwt
 
 from benchmarks.peers import SECRET
 from tests.server import head
 
-TOKEN_SECONDS: Final = 24 * 60 * 60
-NO_TASK: Final = 999_999_999_999
+TOKEN_SECONDS = 24 * 60 * 60
+NO_TASK = 999_999_999_999
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Operation:
     status: int = 200
 
 
-MEASURED: Final = {
+MEASURED = {
     "get": Operation(path="/{task_id}"),
     "list of 10": Operation(path="?limit=10"),
     "list of 100": Operation(path="?limit=100"),
@@ -37,17 +37,17 @@ MEASURED: Final = {
     "put": Operation("PUT", "/{task_id}", fields={"completed": True}),
     "toggle": Operation("PATCH", "/{task_id}/complete"),
 }
-MEAN: Final = "geometric mean of the six"
+MEAN = "geometric mean of the six"
 # The service remembers tokens that were good, which the others don't. Sent with one that it has not
 # seen, a request shows what there is to it besides; it stands beside the mean.
-FRESH: Final = "get, fresh token"
-DELETE: Final = Operation("DELETE", "/{task_id}", status=204)
-NOT_FOUND: Final = Operation(path=f"/{NO_TASK}", status=404)
+FRESH = "get, fresh token"
+DELETE = Operation("DELETE", "/{task_id}", status=204)
+NOT_FOUND = Operation(path=f"/{NO_TASK}", status=404)
 
 # Who creates: every other user's list keeps its length.
-CREATORS: Final = [f"creator-{number}" for number in range(10)]
+CREATORS = [f"creator-{number}" for number in range(10)]
 
-serial_numbers: Final = count()
+serial_numbers = count()
 
 
 def sign(user_id: str, **claims: Any) -> str:
@@ -56,7 +56,7 @@ def sign(user_id: str, **claims: Any) -> str:
 
 
 # A frontend sends the same token until it is about to expire.
-token_of: Final = cache(sign)
+token_of = cache(sign)
 
 
 def fresh_token(user_id: str) -> str:
@@ -71,9 +71,7 @@ def request(method: str, target: str, token: str, body: str | None = None) -> st
     return head(method, target, *headers).decode() + (body or "")
 
 
-def request_for(
-    operation: Operation, user_id: str, task_id: int, number: int = 0, token: str | None = None
-) -> str:
+def request_for(operation: Operation, user_id: str, task_id: int, number: int = 0, token: str | None = None) -> str:
     """The operation on a task. Without a token it is sent with the user's usual one."""
     path = operation.path.format(task_id=task_id)
     target = f"/api/{user_id}/tasks{path}"

@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """The programs that are compared, each a uvicorn of one worker in a process of its own."""
+# [Task]: T083 [From]: specs/performance.md
 
 import os
 import socket
@@ -9,24 +9,23 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import psutil
 
-ROOT: Final = Path(__file__).parent.parent
-SECRET: Final = "a secret of the benchmark and of nobody else"  # noqa: S105 - guards made-up tasks
-POOL: Final = {
+ROOT = Path(__file__).parent.parent
+SECRET = "a secret of the benchmark and of nobody else"  # noqa: S105 - guards made-up tasks
+POOL = {
     # As many connections as the others have.
     "DB_POOL_SIZE": "10",
     "DB_MAX_OVERFLOW": "0",
     # For longer than any section, as the others keep them.
     "DB_POOL_RECYCLE": "3600",
 }
-START_SECONDS: Final = 30
-END_SECONDS: Final = 10
+START_SECONDS = 30
+END_SECONDS = 10
 
 # What to run, and with which of uvicorn's options. To add a peer, add a line.
-PEERS: Final = {
+PEERS = {
     "service": ["main:app"],
     "floor": ["benchmarks.floor:app", "--no-access-log"],
     "floor+orjson": ["benchmarks.floor_orjson:app", "--no-access-log"],
@@ -55,12 +54,7 @@ class Peer:
 
 @contextmanager
 def run_peer(
-    name: str,
-    folder: Path,
-    database_url: str | None,
-    *,
-    root: Path = ROOT,
-    has_own_pool: bool = False,
+    name: str, folder: Path, database_url: str | None, *, root: Path = ROOT, has_own_pool: bool = False
 ) -> Iterator[Peer]:
     """Runs a peer in a folder, where its log goes too. Without a URL the service makes a file. It
     has the others' pool, or else its own; `root` is where its code is.
@@ -69,21 +63,14 @@ def run_peer(
         port: int = probe.getsockname()[1]
     environment = {"PATH": os.environ["PATH"]}
     if database_url is not None:
-        environment |= {
-            "DATABASE_URL": database_url,
-            "BETTER_AUTH_SECRET": SECRET,
-        }
+        environment |= {"DATABASE_URL": database_url, "BETTER_AUTH_SECRET": SECRET}
         if not has_own_pool:
             environment |= POOL
     command = [sys.executable, "-m", "uvicorn", *PEERS[name], "--app-dir", str(root)]
     with (
         (folder / f"{name}.log").open("wb") as log,
         subprocess.Popen(  # noqa: S603 - one of the peers above
-            [*command, "--port", str(port)],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=subprocess.STDOUT,
+            [*command, "--port", str(port)], cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT
         ) as process,
     ):
         try:

@@ -1,5 +1,5 @@
-# [Task]: T083 [From]: specs/performance.md
 """What was found: tables, results.json, chart.svg."""
+# [Task]: T083 [From]: specs/performance.md
 
 import json
 import os
@@ -9,20 +9,16 @@ from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from statistics import geometric_mean
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.operations import FRESH, MEAN, MEASURED
 
-PACKAGES: Final = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "asyncpg", "pydantic")
+PACKAGES = ("fastapi", "starlette", "uvicorn", "sqlalchemy", "asyncpg", "pydantic")
 
-COLORS: Final = {"service": "#2563eb", "floor+orjson": "#a7c4f5", "usual": "#9ca3af"}
-LABELS: Final = {
-    "service": "this service",
-    "floor+orjson": "the floor with orjson",
-    "usual": "the usual way",
-}
-FONT: Final = 'font-family="system-ui, sans-serif" font-size="13" fill="#1f2937"'
-WIDTH: Final = 760
+COLORS = {"service": "#2563eb", "floor+orjson": "#a7c4f5", "usual": "#9ca3af"}
+LABELS = {"service": "this service", "floor+orjson": "the floor with orjson", "usual": "the usual way"}
+FONT = 'font-family="system-ui, sans-serif" font-size="13" fill="#1f2937"'
+WIDTH = 760
 LEFT, RIGHT, TOP = 195, 60, 88
 BAR, GROUP = 14, 56
 

@@ -1,24 +1,23 @@
-# [Task]: T083 [From]: specs/performance.md
 """The rows to measure on."""
+# [Task]: T083 [From]: specs/performance.md
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from hashlib import md5
-from typing import Final
 
 import asyncpg
 
 from benchmarks.bench import say
 
-USERS: Final = 50
-TASKS_EACH: Final = 100
-CHUNK: Final = 1_000_000
+USERS = 50
+TASKS_EACH = 100
+CHUNK = 1_000_000
 # A user of so many tasks that paging through them goes deep.
-COLLECTOR: Final = "collector"
+COLLECTOR = "collector"
 
 # Row i belongs to user i % users, so that the tasks of a user lie scattered. Each `$3`th row is
 # the collector's, and not counted there.
-FILL: Final = """
+FILL = """
     INSERT INTO task (user_id, title, description, completed, created_at, updated_at)
     SELECT
         CASE WHEN i % $3 = 0 THEN $5 ELSE md5(((i - i / $3) % $4)::text) END,

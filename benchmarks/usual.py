@@ -1,7 +1,7 @@
-# [Task]: T083 [From]: specs/performance.md
 """The usual way: an ORM session for each request that asks its connection first (`pool_pre_ping`)
 and commits on its way out, models loaded, changed and refreshed, each token verified.
 """
+# [Task]: T083 [From]: specs/performance.md
 
 import os
 from collections.abc import AsyncIterator
@@ -92,9 +92,7 @@ async def save(session: AsyncSession, task: Task) -> Task:
 
 
 @app.get("/api/{user_id}/tasks", response_model=list[TaskPublic])
-async def list_tasks(
-    user_id: CurrentUser, session: SessionDep, limit: int = 100, offset: int = 0
-) -> list[Task]:
+async def list_tasks(user_id: CurrentUser, session: SessionDep, limit: int = 100, offset: int = 0) -> list[Task]:
     page = select(Task).where(Task.user_id == user_id).order_by("id").limit(limit).offset(offset)
     return list((await session.exec(page)).all())
 
@@ -102,9 +100,7 @@ async def list_tasks(
 @app.post("/api/{user_id}/tasks", status_code=201, response_model=TaskPublic)
 async def create_task(user_id: CurrentUser, body: TaskCreate, session: SessionDep) -> Task:
     now = datetime.now(UTC)
-    task = Task(
-        **body.model_dump(), user_id=user_id, completed=False, created_at=now, updated_at=now
-    )
+    task = Task(**body.model_dump(), user_id=user_id, completed=False, created_at=now, updated_at=now)
     return await save(session, task)
 
 
@@ -114,9 +110,7 @@ async def get_task(user_id: CurrentUser, task_id: int, session: SessionDep) -> T
 
 
 @app.put("/api/{user_id}/tasks/{task_id}", response_model=TaskPublic)
-async def put_task(
-    user_id: CurrentUser, task_id: int, body: TaskUpdate, session: SessionDep
-) -> Task:
+async def put_task(user_id: CurrentUser, task_id: int, body: TaskUpdate, session: SessionDep) -> Task:
     task = await find(session, user_id, task_id)
     task.sqlmodel_update(body.model_dump(exclude_unset=True))
     task.updated_at = datetime.now(UTC)

@@ -1,11 +1,11 @@
-# [Task]: T066, T067, T068, T069, T072, T089, T096, T099, T100, T120 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """HTTP's manners: HEAD, OPTIONS, CORS, trailing slashes, and a 500 that a browser may read."""
+# [Task]: T066, T067, T068, T069, T072, T089, T096, T099, T100, T120 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import logging
 from collections.abc import Collection
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 
 from starlette import status
 from starlette.datastructures import Headers, MutableHeaders
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 
 # How many origins that aren't allowed are remembered, and how much of one is shown.
-REMEMBERED_ORIGINS: Final = 64
-SHOWN_ORIGIN: Final = 100
+REMEMBERED_ORIGINS = 64
+SHOWN_ORIGIN = 100
 
-METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # White space around a header's value is no part of it (RFC 9110, section 5.5), but httptools leaves
 # it there.
-OWS: Final = b" \t"
+OWS = b" \t"
 # No endpoint has a use for these, and FastAPI parses them before it has a token judged, in a time
 # that grows with the square of their size on some Pythons.
-UNUSED: Final = b"cookie"
+UNUSED = b"cookie"
 # Of a body that is handed to the server at once, which then waits until the client has taken it.
-PIECE_BYTES: Final = 64 * 1024
+PIECE_BYTES = 64 * 1024
 
 
 def allowed_methods(scope: Scope) -> list[str]:
@@ -115,9 +115,7 @@ class Manners:
 
 def tell_refused_origin(origin: str) -> None:
     logger.warning(
-        "A browser's origin is not allowed: %s. If it is your frontend's, add it to"
-        " ALLOWED_ORIGINS.",
-        ascii(origin),
+        "A browser's origin is not allowed: %s. If it is your frontend's, add it to ALLOWED_ORIGINS.", ascii(origin)
     )
 
 

@@ -1,9 +1,8 @@
-# [Task]: T096 [From]: specs/reliability.md
 """Measures requests, where somebody may read what comes of it."""
+# [Task]: T096 [From]: specs/reliability.md
 
 import asyncio
 import time
-from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,10 +11,10 @@ from metrics import HTTP_REQUESTS, TOKEN_VERDICTS
 from middleware.http import METHODS
 
 # HEAD is GET by now (`Manners`).
-KNOWN_METHODS: Final = frozenset({*METHODS, "OPTIONS"})
+KNOWN_METHODS = frozenset({*METHODS, "OPTIONS"})
 # Of the paths and the methods that the service doesn't know.
-OTHER: Final = "other"
-NOTE_SECONDS: Final = 1.0
+OTHER = "other"
+NOTE_SECONDS = 1.0
 
 
 class MeasureRequests:

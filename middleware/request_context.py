@@ -1,11 +1,10 @@
-# [Task]: T070, T071, T074 [From]: specs/api/rest-endpoints.md
 """What every request and every answer gets: an id, security headers and a line in the log."""
+# [Task]: T070, T071, T074 [From]: specs/api/rest-endpoints.md
 
 import logging
 import re
 import time
 from secrets import token_hex
-from typing import Final
 from urllib.parse import quote
 
 from starlette.status import HTTP_500_INTERNAL_SERVER_ERROR
@@ -16,8 +15,8 @@ from middleware.http import first_header, is_task_path
 
 logger = logging.getLogger(__name__)
 
-ACCEPTED_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
-NOTEWORTHY: Final = frozenset({401, 403, 404, 429})
+ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+NOTEWORTHY = frozenset({401, 403, 404, 429})
 
 
 class RequestContext:
@@ -57,11 +56,6 @@ class RequestContext:
                 level = logging.ERROR
             # Quoted, since a path may hold line breaks; without the query, which may hold secrets.
             logger.log(
-                level,
-                "%s %s %d %.1f ms",
-                scope["method"],
-                quote(scope["path"][:READ_CHARACTERS]),
-                status,
-                milliseconds,
+                level, "%s %s %d %.1f ms", scope["method"], quote(scope["path"][:READ_CHARACTERS]), status, milliseconds
             )
             request_id.reset(reset)

@@ -1,5 +1,5 @@
-# [Task]: T052, T078, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 """A start that fails, or never was, says why in plain words."""
+# [Task]: T052, T078, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 from typing import Any
 

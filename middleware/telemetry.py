@@ -1,9 +1,8 @@
-# [Task]: T097 [From]: specs/reliability.md
 """FastAPI's own OpenTelemetry: where it is on, and what it doesn't get to see."""
+# [Task]: T097 [From]: specs/reliability.md
 
 import os
 from importlib.metadata import PackageNotFoundError, version
-from typing import Final
 
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
@@ -12,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from config import ConfigurationError
 from logs import redact
 
-EXPORTER: Final = "opentelemetry-exporter-otlp-proto-http"
+EXPORTER = "opentelemetry-exporter-otlp-proto-http"
 
 
 def has_exporter(signal: str) -> bool:
@@ -21,8 +20,7 @@ def has_exporter(signal: str) -> bool:
         os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true"
         and os.environ.get(f"OTEL_{signal}_EXPORTER", "").strip().lower() != "none"
         and any(
-            os.environ.get(name)
-            for name in (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+            os.environ.get(name) for name in (f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
         )
     )
 

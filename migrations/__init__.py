@@ -1,11 +1,10 @@
-# [Task]: T041, T042 [From]: specs/database/schema.md
 """Brings the schema up to date with Alembic, whose revisions are in `versions/`."""
+# [Task]: T041, T042 [From]: specs/database/schema.md
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from alembic import command
 from alembic.config import Config
@@ -19,13 +18,13 @@ from backends.faults import StartupError
 from config import Settings
 from errors import ServiceUnavailable
 
-CONFIG_FILE: Final = Path(__file__).parent.parent / "pyproject.toml"
+CONFIG_FILE = Path(__file__).parent.parent / "pyproject.toml"
 # Any number will do, as long as it stays the same: whoever holds this lock may migrate.
-ADVISORY_LOCK: Final = 0x7461736B
+ADVISORY_LOCK = 0x7461736B
 # While it waits for a table, all who come later wait behind it.
-LOCK_PATIENCE: Final = "5s"
+LOCK_PATIENCE = "5s"
 
-MIGRATION_ERRORS: Final = (SQLAlchemyError, CommandError, ServiceUnavailable, TimeoutError)
+MIGRATION_ERRORS = (SQLAlchemyError, CommandError, ServiceUnavailable, TimeoutError)
 
 
 async def upgrade_schema(settings: Settings) -> None:

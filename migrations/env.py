@@ -1,7 +1,7 @@
-# [Task]: T041, T043 [From]: specs/database/schema.md
 """Alembic's entry: for `uv run alembic …`, and for `upgrade_schema`, which hands over its own
 connection.
 """
+# [Task]: T041, T043 [From]: specs/database/schema.md
 
 import asyncio
 import sys

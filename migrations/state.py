@@ -1,11 +1,11 @@
-# [Task]: T041, T052, T111, T112 [From]: specs/database/schema.md
 """What a start finds in the database, and what of it is refused, with what to type."""
+# [Task]: T041, T052, T111, T112 [From]: specs/database/schema.md
 
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import Column, Connection, Dialect, String, column, inspect, select, table, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
@@ -14,17 +14,15 @@ from sqlalchemy.types import NullType
 from backends.faults import StartupError
 from models import Task
 
-TASKS: Final = Task.metadata.tables["task"]
-VERSION_TABLE: Final = "task_schema_version"
-READ_REVISIONS: Final = select(column("version_num", String)).select_from(table(VERSION_TABLE))
-REVISIONS: Final = sorted(
-    path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*.py")
-)
-HEAD: Final = REVISIONS[-1]
+TASKS = Task.metadata.tables["task"]
+VERSION_TABLE = "task_schema_version"
+READ_REVISIONS = select(column("version_num", String)).select_from(table(VERSION_TABLE))
+REVISIONS = sorted(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*.py"))
+HEAD = REVISIONS[-1]
 
 # What Postgres says of itself and of the role that the service has. A right is null where there is
 # nothing that it could be a right to.
-READ_FACTS: Final = text("""
+READ_FACTS = text("""
 SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user) AS role,
   quote_ident(current_schema()) AS schema, has_schema_privilege(current_schema(), 'CREATE')
   AS may_create, has_table_privilege(to_regclass('task_schema_version'), 'SELECT')
@@ -36,11 +34,11 @@ SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user)
   AS owns_tasks
 """)
 
-MOVE_TASKS: Final = (
+MOVE_TASKS = (
     "Name another database in DATABASE_URL, or move what is there out of the way:"
     " ALTER TABLE task RENAME TO other_task;"
 )
-FORGET_VERSION: Final = "uv run alembic stamp --purge base"
+FORGET_VERSION = "uv run alembic stamp --purge base"
 
 
 class Facts(NamedTuple):
@@ -89,11 +87,8 @@ def are_ours(columns: Sequence[ReflectedColumn], dialect: Dialect) -> bool:
     version may have more of them, or longer ones.
     """
     theirs = {column["name"]: column for column in columns}
-    return all(
-        ours.name in theirs and fits(theirs.pop(ours.name), ours, dialect) for ours in TASKS.c
-    ) and all(
-        column["nullable"] or column["default"] is not None or "identity" in column
-        for column in theirs.values()
+    return all(ours.name in theirs and fits(theirs.pop(ours.name), ours, dialect) for ours in TASKS.c) and all(
+        column["nullable"] or column["default"] is not None or "identity" in column for column in theirs.values()
     )
 
 
@@ -113,8 +108,7 @@ def refuse_database(facts: Facts, *, will_migrate: bool) -> None:
     role, schema, revision = facts.role, facts.schema, facts.revision
     refuse(
         facts.encoding != "UTF8",
-        f"is encoded in {facts.encoding}. It has to be UTF8:"
-        " CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
+        f"is encoded in {facts.encoding}. It has to be UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;",
     )
     refuse(
         schema is None,
@@ -123,8 +117,7 @@ def refuse_database(facts: Facts, *, will_migrate: bool) -> None:
     )
     refuse(
         facts.may_read_version is False,
-        f"doesn't let {role} read the schema's version."
-        f" Type GRANT SELECT ON {VERSION_TABLE} TO {role};",
+        f"doesn't let {role} read the schema's version. Type GRANT SELECT ON {VERSION_TABLE} TO {role};",
     )
     refuse(
         revision is None and facts.has_tasks,

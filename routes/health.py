@@ -1,5 +1,5 @@
-# [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 """Whether the service lives, and whether it can serve."""
+# [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 
 from fastapi import APIRouter, HTTPException, Request, status
 
@@ -22,9 +22,5 @@ async def get_readiness(request: Request) -> Readiness:
     lookout: Lookout = request.app.state.lookout
     if (fault := await lookout.fault()) is not None:
         # Not raised as it is: the log has it already, once for all who ask.
-        raise HTTPException(
-            status.HTTP_503_SERVICE_UNAVAILABLE,
-            fault.detail,
-            {"Retry-After": str(fault.retry_after)},
-        )
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, fault.detail, {"Retry-After": str(fault.retry_after)})
     return Readiness(status="ready")

@@ -1,10 +1,10 @@
-# [Task]: T090 [From]: specs/reliability.md
 """The `Idempotency-Key` of a request, which makes it safe to send again."""
+# [Task]: T090 [From]: specs/reliability.md
 
 import json
 import re
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -12,22 +12,17 @@ from pydantic import BaseModel
 
 from models import IDEMPOTENCY_KEY_LENGTH
 
-HEADER: Final = "Idempotency-Key"
+HEADER = "Idempotency-Key"
 
-KEY: Final = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
+KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
 
-PARAMETER: Final[dict[str, Any]] = {
+PARAMETER: dict[str, Any] = {
     "name": HEADER,
     "in": "header",
     "required": False,
     "description": "Any text that is this request's own, a UUID for example. Sent again with the"
     " same body it makes nothing new: the answer is the task that the first one made.",
-    "schema": {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": IDEMPOTENCY_KEY_LENGTH,
-        "pattern": "^[!-~]*$",
-    },
+    "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"},
 }
 
 
@@ -41,8 +36,7 @@ def read_key(request: Request) -> str | None:
     key = keys[0]
     if len(keys) > 1 or not KEY.fullmatch(key):
         raise refused(
-            f"The key should be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters",
-            "idempotency_key_invalid",
+            f"The key should be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters", "idempotency_key_invalid"
         )
     return key
 

@@ -1,5 +1,5 @@
-# [Task]: T096 [From]: specs/reliability.md
 """The metrics, for who has the token for them."""
+# [Task]: T096 [From]: specs/reliability.md
 
 from fastapi import APIRouter, Request, Response
 from prometheus_client.exposition import choose_encoder

@@ -1,5 +1,5 @@
-# [Task]: T075, T076 [From]: specs/api/rest-endpoints.md
 """What the OpenAPI document says beyond what FastAPI finds by itself."""
+# [Task]: T075, T076 [From]: specs/api/rest-endpoints.md
 
 from typing import Any
 

@@ -1,10 +1,10 @@
-# [Task]: T021, T064, T065, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Reads a JSON body strictly, and only for a user whose token is good."""
+# [Task]: T021, T064, T065, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import re
 from math import isfinite
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from fastapi import HTTPException, Request, status
 from fastapi.exceptions import RequestValidationError
@@ -14,11 +14,11 @@ from pydantic_core import from_json
 from config import Settings
 from metrics import TIMEOUTS
 
-MAX_BODY_BYTES: Final = 64 * 1024
+MAX_BODY_BYTES = 64 * 1024
 
-STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 # Only from the first digit on, or each of a shorter number would be looked at as a first one.
-LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{1000}")
+LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{1000}")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -46,9 +46,7 @@ async def read_body(request: Request) -> bytes:
     media_types = request.headers.getlist("content-type")
     essences = [one.partition(";")[0].strip(" \t").lower() for one in media_types]
     if essences != ["application/json"]:
-        raise HTTPException(
-            status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"
-        )
+        raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
     # Python makes no number of five thousand digits, and the first twenty tell.
     declared = request.headers.get("content-length", "").lstrip("0")[:20]
     if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
@@ -74,9 +72,7 @@ async def read_body(request: Request) -> bytes:
 
 
 def too_large() -> HTTPException:
-    return HTTPException(
-        status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes"
-    )
+    return HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes")
 
 
 def parse_json(body: bytes) -> object:

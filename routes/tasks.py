@@ -1,5 +1,5 @@
-# [Task]: T001, T002, T003, T004, T005, T006, T013, T090 [From]: specs/features/task-crud.md, specs/reliability.md
 """The six task endpoints. Each is one SQL statement, and each statement carries its owner."""
+# [Task]: T001, T002, T003, T004, T005, T006, T013, T090 [From]: specs/features/task-crud.md, specs/reliability.md
 
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -31,9 +31,7 @@ TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
 
 TEXT_HEADER: dict[str, Any] = {"schema": {"type": "string"}}
 
-NOT_FOUND: dict[int | str, dict[str, Any]] = {
-    404: {"model": Problem, "description": "No such task of this user"}
-}
+NOT_FOUND: dict[int | str, dict[str, Any]] = {404: {"model": Problem, "description": "No such task of this user"}}
 BAD_BODY: dict[int | str, dict[str, Any]] = {
     408: {"model": Problem, "description": "The body did not arrive in time"},
     413: {"model": Problem, "description": "The body is over 64 KiB"},
@@ -45,11 +43,7 @@ router = APIRouter(
     tags=["tasks"],
     generate_unique_id_function=operation_id,
     responses={
-        401: {
-            "model": Problem,
-            "description": "No good token",
-            "headers": {"WWW-Authenticate": TEXT_HEADER},
-        },
+        401: {"model": Problem, "description": "No good token", "headers": {"WWW-Authenticate": TEXT_HEADER}},
         403: {"model": Problem, "description": "A good token, but another user's"},
         422: {"model": InvalidRequest, "description": "Wrong in form"},
         500: {"model": Problem, "description": "Unforeseen"},
@@ -96,8 +90,7 @@ async def list_tasks(
     "",
     status_code=status.HTTP_201_CREATED,
     response_model=TaskPublic,
-    responses=BAD_BODY
-    | {201: {"headers": {"Location": TEXT_HEADER, "Idempotency-Replayed": TEXT_HEADER}}},
+    responses=BAD_BODY | {201: {"headers": {"Location": TEXT_HEADER, "Idempotency-Replayed": TEXT_HEADER}}},
     openapi_extra=json_body(TaskCreate) | {"parameters": [PARAMETER]},
 )
 async def create_task(request: Request, user_id: CurrentUser) -> Response:
@@ -136,10 +129,7 @@ async def get_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) 
 
 
 @router.put(
-    "/{task_id}",
-    response_model=TaskPublic,
-    responses=NOT_FOUND | BAD_BODY,
-    openapi_extra=json_body(TaskUpdate),
+    "/{task_id}", response_model=TaskPublic, responses=NOT_FOUND | BAD_BODY, openapi_extra=json_body(TaskUpdate)
 )
 async def update_task(request: Request, user_id: CurrentUser, task_id: TaskIdPath) -> Response:
     """Changes the fields that are sent; what is absent stays."""

@@ -1,9 +1,9 @@
-# [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 """What a client can queue on a connection of uvicorn's, or leave unread there.
 
 uvicorn has no bound for either, and no place to set one: it has chosen the classes that speak HTTP
 before it imports the application. So their methods are replaced; other servers are left alone.
 """
+# [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 
 import asyncio
 import logging

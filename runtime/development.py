@@ -1,5 +1,5 @@
-# [Task]: T030, T128 [From]: specs/features/authentication.md
 """The keyless start on a developer's machine: a kept secret and a ready-made token."""
+# [Task]: T030, T128 [From]: specs/features/authentication.md
 
 import asyncio
 import logging
@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Final
 
 import jwt
 
@@ -23,15 +22,15 @@ from config import SECRET_BYTES
 
 logger = logging.getLogger(__name__)
 
-SECRET_FILE: Final = Path(".dev-secret")
+SECRET_FILE = Path(".dev-secret")
 # A link isn't followed, and a pipe isn't waited for. Windows has neither flag.
-NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-DEMO_USER: Final = "demo"
-DEMO_TOKEN_LIFETIME: Final = timedelta(days=7)
-LISTEN_PATIENCE_SECONDS: Final = 10.0
-LISTEN_POLL_SECONDS: Final = 0.05
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+DEMO_USER = "demo"
+DEMO_TOKEN_LIFETIME = timedelta(days=7)
+LISTEN_PATIENCE_SECONDS = 10.0
+LISTEN_POLL_SECONDS = 0.05
 # A server opens its socket early, when few descriptors are taken.
-LOOKED_AT_DESCRIPTORS: Final = 1024
+LOOKED_AT_DESCRIPTORS = 1024
 
 
 def development_secret() -> str:
@@ -83,10 +82,7 @@ async def print_demo(secret: str, algorithm: str) -> None:
     """
     if not is_first_of_start():
         return
-    logger.warning(
-        "Development mode: no BETTER_AUTH_SECRET is set, so the one in %s signs the tokens",
-        SECRET_FILE,
-    )
+    logger.warning("Development mode: no BETTER_AUTH_SECRET is set, so the one in %s signs the tokens", SECRET_FILE)
     deadline = asyncio.get_running_loop().time() + LISTEN_PATIENCE_SECONDS
     while not (address := listening_address()):
         if asyncio.get_running_loop().time() > deadline:
@@ -95,9 +91,7 @@ async def print_demo(secret: str, algorithm: str) -> None:
     hint = "" if address else ", with your server's port in the place of 8000"
     *options, origin = address or ["http://127.0.0.1:8000"]
     now = datetime.now(UTC)
-    token = jwt.encode(
-        {"sub": DEMO_USER, "iat": now, "exp": now + DEMO_TOKEN_LIFETIME}, secret, algorithm
-    )
+    token = jwt.encode({"sub": DEMO_USER, "iat": now, "exp": now + DEMO_TOKEN_LIFETIME}, secret, algorithm)
     words = [
         *("curl", *options, f"{origin}/api/{DEMO_USER}/tasks"),
         *("-H", f"Authorization: Bearer {token}"),

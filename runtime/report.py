@@ -1,23 +1,21 @@
-# [Task]: T118, T119 [From]: specs/api/rest-endpoints.md
 """What a start says of its settings: what is in force, and what may not be meant so."""
+# [Task]: T118, T119 [From]: specs/api/rest-endpoints.md
 
 import logging
 from pathlib import Path
-from typing import Final
 
 from config import Settings
 
 logger = logging.getLogger(__name__)
 
 # White space aside. The last four come from word processors and chats.
-QUOTES: Final = "\"'`\u201c\u201d\u2018\u2019"
+QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 
 
 def report_settings(settings: Settings) -> None:
     """Logs one line of what is in force, without a secret, a user or a password."""
     logger.info(
-        "In force: the database is %s; tokens are verified by %s; browsers may call from %s;"
-        " /docs describes the API",
+        "In force: the database is %s; tokens are verified by %s; browsers may call from %s; /docs describes the API",
         describe_database(settings),
         " and ".join(describe_keys(settings)),
         ", ".join(settings.allowed_origins) or "nowhere",

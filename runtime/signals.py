@@ -1,5 +1,5 @@
-# [Task]: T092, T113 [From]: specs/reliability.md
 """A stop that takes its time, but not for ever, and none at all during a start."""
+# [Task]: T092, T113 [From]: specs/reliability.md
 
 import asyncio
 import logging

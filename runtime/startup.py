@@ -1,5 +1,5 @@
-# [Task]: T041, T052, T110, T111, T112 [From]: specs/database/schema.md, specs/reliability.md
 """A start: waits for the database, and brings its schema up to date."""
+# [Task]: T041, T052, T110, T111, T112 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import logging
@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import sqlite3
 import ssl
-from typing import Any, Final
+from typing import Any
 
 import asyncpg
 
@@ -30,14 +30,14 @@ from migrations.state import HEAD, Facts, read_facts, refuse_database, refuse_ta
 
 logger = logging.getLogger(__name__)
 
-FIRST_RETRY_SECONDS: Final = 0.5
+FIRST_RETRY_SECONDS = 0.5
 # A database that is there again is used within 5 s.
-LONGEST_RETRY_SECONDS: Final = 3.0
+LONGEST_RETRY_SECONDS = 3.0
 
 # No such folder, no database file: no waiting mends these.
-SQLITE_HOPELESS: Final = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB})
+SQLITE_HOPELESS = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB})
 
-DATABASE_ERRORS: Final = (StartupError, asyncpg.PostgresError, *MIGRATION_ERRORS)
+DATABASE_ERRORS = (StartupError, asyncpg.PostgresError, *MIGRATION_ERRORS)
 
 
 def is_one_of_several() -> bool:
@@ -64,10 +64,7 @@ async def prepare_database(database: Database, settings: Settings) -> None:
         except DATABASE_ERRORS as error:
             reason = str(error)
             if not isinstance(error, StartupError):
-                reason = (
-                    "The service can't start: the database of DATABASE_URL"
-                    f" {explain(error, fault_of(error))}"
-                )
+                reason = f"The service can't start: the database of DATABASE_URL {explain(error, fault_of(error))}"
             is_vain = is_hopeless(error)
             if deadline is not None and (is_vain or clock() + pause >= deadline):
                 raise StartupError(reason) from None

@@ -1,7 +1,7 @@
-# [Task]: T079, T096, T097, T115 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """The tests. What the service and its libraries read from the environment at import is gone before
 that, and so is `.env`.
 """
+# [Task]: T079, T096, T097, T115 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 
 import contextlib
 import logging

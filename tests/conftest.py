@@ -1,5 +1,5 @@
-# [Task]: T001, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
 """Fixtures. The service runs once a run and backend; each test brings users of its own."""
+# [Task]: T001, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
 
 import logging
 import ssl
@@ -29,9 +29,7 @@ BACKENDS = ["sqlite", "postgresql"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--fault-seconds", type=float, default=20, help="how long things break in tests/faults"
-    )
+    parser.addoption("--fault-seconds", type=float, default=20, help="how long things break in tests/faults")
     parser.addoption("--fault-seed", type=int, default=0, help="which break, and in what order")
 
 
@@ -81,9 +79,7 @@ def postgres() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-async def make_database(
-    postgres: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[MakeDatabase]:
+async def make_database(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MakeDatabase]:
     """Makes an empty database of a backend and gives its URL."""
     async with AsyncExitStack() as stack:
 
@@ -96,18 +92,14 @@ async def make_database(
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-async def service(
-    request: pytest.FixtureRequest, make_database: MakeDatabase
-) -> AsyncIterator[Service]:
+async def service(request: pytest.FixtureRequest, make_database: MakeDatabase) -> AsyncIterator[Service]:
     """The service on each backend."""
     async with running(make_settings(database_url=await make_database(request.param))) as service:
         yield service
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
-async def live_port(
-    request: pytest.FixtureRequest, make_database: MakeDatabase
-) -> AsyncIterator[int]:
+async def live_port(request: pytest.FixtureRequest, make_database: MakeDatabase) -> AsyncIterator[int]:
     """The port of the service on each backend, behind a real uvicorn."""
     settings = make_settings(database_url=await make_database(request.param))
     with serving(create_app(settings)) as port:
@@ -140,9 +132,7 @@ def tls(tmp_path: Path) -> ssl.SSLContext:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
-        )
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

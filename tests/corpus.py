@@ -1,42 +1,42 @@
-# [Task]: T020, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """Hostile requests, each with the answer it has to get.
 
 Mallory has an account, a good token and one task (3). She wants the victim's tasks (1 and 2), an
 answer that tells her something, or a 500. A way to attack that anybody finds becomes a case here.
 """
+# [Task]: T020, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, cycle, product
-from typing import Any, Final
+from typing import Any
 
 from tests.leaks import SECRET
 from tests.server import head
 from tests.service import make_token, sign_raw
 
-MALLORY: Final = "mallory"
-VICTIM: Final = "victim"
-TASKS: Final = f"/api/{MALLORY}/tasks"
-HERS: Final = f"{TASKS}/3"
-WRITES: Final = (("POST", TASKS), ("PUT", HERS))
+MALLORY = "mallory"
+VICTIM = "victim"
+TASKS = f"/api/{MALLORY}/tasks"
+HERS = f"{TASKS}/3"
+WRITES = (("POST", TASKS), ("PUT", HERS))
 # Nothing here depends on the clock: the corpus is the same in every run.
-FUTURE: Final = 4_102_444_800  # the year 2100
+FUTURE = 4_102_444_800  # the year 2100
 # Put where an answer might repeat what was sent.
-CANARY: Final = "do-not-repeat"
+CANARY = "do-not-repeat"
 
-NOT_AUTHENTICATED: Final = "Not authenticated"
-INVALID_TOKEN: Final = "Invalid token"
-EXPIRED: Final = "Token has expired"
-FORBIDDEN: Final = "Cannot access another user's tasks"
-NOT_FOUND: Final = "Not Found"
-NO_TASK: Final = "Task not found"
-NOT_ALLOWED: Final = "Method Not Allowed"
-NOT_JSON: Final = "The body must be application/json"
-TOO_LARGE: Final = "The body must be at most 65536 bytes"
+NOT_AUTHENTICATED = "Not authenticated"
+INVALID_TOKEN = "Invalid token"
+EXPIRED = "Token has expired"
+FORBIDDEN = "Cannot access another user's tasks"
+NOT_FOUND = "Not Found"
+NO_TASK = "Task not found"
+NOT_ALLOWED = "Method Not Allowed"
+NOT_JSON = "The body must be application/json"
+TOO_LARGE = "The body must be at most 65536 bytes"
 
-JSON: Final = "Content-Type: application/json"
+JSON = "Content-Type: application/json"
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def claims_with_each(name: str, values: list[Any]) -> list[str]:
     return [claims(**{name: value}) for value in values]
 
 
-HEADER: Final = json.dumps({"alg": "HS256", "typ": "JWT"})
-GOOD: Final = sign_raw(HEADER, claims())
-AUTHORIZED: Final = f"Authorization: Bearer {GOOD}"
+HEADER = json.dumps({"alg": "HS256", "typ": "JWT"})
+GOOD = sign_raw(HEADER, claims())
+AUTHORIZED = f"Authorization: Bearer {GOOD}"
 
 
 def case(
@@ -78,10 +78,7 @@ def case(
         headers = (*headers, f"Content-Length: {len(body)}")
     label = what.decode("latin-1") if isinstance(what, bytes) else str(what)
     return Case(
-        f"{status} {method} {label[:60]}",
-        head(method, target, *headers, "Connection: close") + body,
-        status,
-        expected,
+        f"{status} {method} {label[:60]}", head(method, target, *headers, "Connection: close") + body, status, expected
     )
 
 
@@ -370,8 +367,7 @@ def numbers() -> Iterator[Case]:
     queries = list(product(("limit", "offset", "skip"), ["", *no_integers]))
     queries += [("limit", "0"), ("limit", "1001"), ("limit", "0001001"), ("limit", "1&limit=0")]
     queries += [
-        ("completed", text)
-        for text in ("1", "0", "True", "TRUE", "yes", "on", "t", "", "null", "%00", "truefalse")
+        ("completed", text) for text in ("1", "0", "True", "TRUE", "yes", "on", "t", "", "null", "%00", "truefalse")
     ]
     queries += [("completed", "true'%20OR%201=1--"), ("completed", CANARY), ("completed", "%ff")]
     for name, text in queries:
@@ -451,17 +447,10 @@ def types_and_sizes() -> Iterator[Case]:
         *("Content-Type:", "Content-Type: text/plain", "Content-Type: */*", "Content-Type: json"),
         *("Content-Type: application/x-www-form-urlencoded", "Content-Type: application/jsonp"),
         *("Content-Type: application/merge-patch+json", "Content-Type: application/json5"),
-        *(
-            "Content-Type: application/json, text/plain",
-            "Content-Type: text/plain, application/json",
-        ),
+        *("Content-Type: application/json, text/plain", "Content-Type: text/plain, application/json"),
         *("Content-Type: multipart/form-data; boundary=x", "Content-Type: ;application/json"),
         *("X-Content-Type: application/json", "Content-Type: application/json/x"),
-        *(
-            b"Content-Type: \xff",
-            b"Content-Type: application/json\xa0",
-            "Content-Type: " + "a/" * 9000,
-        ),
+        *(b"Content-Type: \xff", b"Content-Type: application/json\xa0", "Content-Type: " + "a/" * 9000),
         *(f"{JSON}\r\n{JSON}", f"{JSON}\r\nContent-Type:"),
         *("Content-Type: text/plain;a=application/json", "Content-Type: application\\json"),
     ):
@@ -488,12 +477,7 @@ def taken() -> Iterator[Case]:
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
         yield case(name, "GET", HERS, AUTHORIZED, f"{name}: DELETE", status=200)
     for line in (
-        *(
-            "X-Request-ID: a b",
-            "X-Request-ID: " + "x" * 129,
-            b"X-Request-ID: \xff",
-            "X-Request-ID: ",
-        ),
+        *("X-Request-ID: a b", "X-Request-ID: " + "x" * 129, b"X-Request-ID: \xff", "X-Request-ID: "),
         *(b"Origin: \xff", "Origin: null", "Cookie: " + "a=b; " * 2000, "Range: bytes=0-1"),
         *("If-Modified-Since: never", "Accept: text/html", "Accept-Encoding: x;q=\xff".encode()),
         *(b"User-Agent: \xff\xfe", "Forwarded: for=victim", "X-Forwarded-Proto: \xe9".encode()),
@@ -532,7 +516,7 @@ def taken() -> Iterator[Case]:
         yield case(f"body {body[:9]!r}", "PATCH", path, AUTHORIZED, JSON, body=body, status=200)
 
 
-CORPUS: Final = [
+CORPUS = [
     *without_a_token(),
     *malformed_tokens(),
     *token_headers(),

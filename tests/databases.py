@@ -1,5 +1,5 @@
-# [Task]: T040 [From]: specs/database/schema.md
 """Fresh databases for tests, on a PostgreSQL that the run starts or that is named to it."""
+# [Task]: T040 [From]: specs/database/schema.md
 
 import os
 import tempfile

@@ -1,5 +1,5 @@
-# [Task]: T025, T026 [From]: specs/features/authentication.md
 """Keys as a Better Auth server publishes them, tokens that are signed with them, and the server."""
+# [Task]: T025, T026 [From]: specs/features/authentication.md
 
 import asyncio
 import contextlib

@@ -1,20 +1,19 @@
-# [Task]: T081 [From]: specs/api/rest-endpoints.md
 """Looks for secrets in all that the service says while the tests run."""
+# [Task]: T081 [From]: specs/api/rest-endpoints.md
 
 import logging
 import re
-from typing import Final
 
 import httpx
 
 # The password of every database URL in the tests.
-PASSWORD: Final = "hunter2"
-SECRET: Final = "a-shared-secret-of-the-tests-long-enough-for-every-HMAC-algorithm-there-is"
+PASSWORD = "hunter2"
+SECRET = "a-shared-secret-of-the-tests-long-enough-for-every-HMAC-algorithm-there-is"
 
 # How the header and the claims of every JWT begin: `{"` in base64url. What doesn't, its signature
 # or a part of it, is found by the segments that were issued.
-JWT: Final = re.compile(r"eyJ[\w-]{8,}")
-SEGMENT: Final = re.compile(r"[\w-]{20,}")
+JWT = re.compile(r"eyJ[\w-]{8,}")
+SEGMENT = re.compile(r"[\w-]{20,}")
 
 
 class LeakWatch(logging.Handler):
@@ -33,12 +32,7 @@ class LeakWatch(logging.Handler):
         return token
 
     def read(self, text: str, where: str) -> None:
-        if (
-            SECRET in text
-            or PASSWORD in text
-            or JWT.search(text)
-            or not self._issued.isdisjoint(SEGMENT.findall(text))
-        ):
+        if SECRET in text or PASSWORD in text or JWT.search(text) or not self._issued.isdisjoint(SEGMENT.findall(text)):
             self._leaks.append(f"{where}: {text}")
 
     def read_answer(self, answer: httpx.Response) -> None:
@@ -53,4 +47,4 @@ class LeakWatch(logging.Handler):
         return leaks
 
 
-watch: Final = LeakWatch()
+watch = LeakWatch()

@@ -1,5 +1,5 @@
-# [Task]: T048 [From]: specs/database/schema.md
 """A TCP proxy before PostgreSQL that counts round trips, and can hold back answers."""
+# [Task]: T048 [From]: specs/database/schema.md
 
 import asyncio
 import contextlib
@@ -17,9 +17,7 @@ from backends.url import parse_database_url
 class Link:
     """A client's connection, the one to the server that belongs to it, and their number."""
 
-    def __init__(
-        self, number: int, client: asyncio.StreamWriter, server: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, number: int, client: asyncio.StreamWriter, server: asyncio.StreamWriter) -> None:
         self.number = number
         self.is_clients_turn = True
         self.is_cut = asyncio.Event()
@@ -30,9 +28,7 @@ class Link:
         self.is_cut.set()
         for writer in self._ends:
             with contextlib.suppress(OSError):  # which is closed already
-                writer.get_extra_info("socket").setsockopt(
-                    socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-                )
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
 
@@ -95,9 +91,7 @@ class Proxy:
         link = Link(number, writer, server_writer)
         self.links.add(link)
 
-        async def forward(
-            source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_client: bool
-        ) -> None:
+        async def forward(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, from_client: bool) -> None:
             with contextlib.suppress(ConnectionError):
                 while data := await source.read(65536):
                     sink.write(await self.let_pass(link, data, from_client=from_client))
@@ -106,8 +100,7 @@ class Proxy:
             sink.close()
 
         await asyncio.gather(
-            forward(reader, server_writer, from_client=True),
-            forward(server_reader, writer, from_client=False),
+            forward(reader, server_writer, from_client=True), forward(server_reader, writer, from_client=False)
         )
         self.links.discard(link)
 

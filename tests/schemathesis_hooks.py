@@ -1,5 +1,5 @@
-# [Task]: T090 [From]: specs/reliability.md
 """What a schema can't say, for schemathesis."""
+# [Task]: T090 [From]: specs/reliability.md
 
 from typing import Any
 from uuid import uuid4

@@ -1,5 +1,5 @@
-# [Task]: T021, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """The service behind a real uvicorn, and a client that sends just the bytes it is told to."""
+# [Task]: T021, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import asyncio
 import os
@@ -14,7 +14,6 @@ from http.client import HTTPResponse
 from pathlib import Path
 from random import sample
 from threading import Thread
-from typing import Final
 
 import httpx
 import pytest
@@ -23,15 +22,13 @@ from fastapi import FastAPI
 
 from tests.leaks import watch
 
-ROOT: Final = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 
 # No setting, but what finds programs and measures coverage.
-INHERITED: Final = {
-    name: value for name, value in os.environ.items() if name == "PATH" or "COVERAGE" in name
-}
+INHERITED = {name: value for name, value in os.environ.items() if name == "PATH" or "COVERAGE" in name}
 
 # A start without a key prints these two lines for a developer, and not into the log.
-DEMO: Final = re.compile(r"^(eyJ|curl ).*$", re.MULTILINE)
+DEMO = re.compile(r"^(eyJ|curl ).*$", re.MULTILINE)
 
 
 @contextmanager
@@ -39,9 +36,7 @@ def serving(app: FastAPI, http: str = "auto") -> Iterator[int]:
     """The port on which a uvicorn serves this application, in a thread and a loop of its own;
     `http` is the parser.
     """
-    config = uvicorn.Config(
-        app, http=http, lifespan="on", log_config=None, timeout_graceful_shutdown=5
-    )
+    config = uvicorn.Config(app, http=http, lifespan="on", log_config=None, timeout_graceful_shutdown=5)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
         thread = Thread(target=server.run, args=([listener],))
@@ -133,9 +128,7 @@ class Process:
 
 
 @asynccontextmanager
-async def uvicorn_process(
-    folder: Path, *arguments: str, **environment: str
-) -> AsyncIterator[Process]:
+async def uvicorn_process(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Process]:
     """`uvicorn main:app` in a process of its own, as a newcomer runs it."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "uvicorn", "main:app", "--app-dir", str(ROOT), "--port", "0"),

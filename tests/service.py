@@ -1,5 +1,5 @@
-# [Task]: T020 [From]: specs/features/authentication.md
 """The service under test, reached over HTTP by users with real signed tokens."""
+# [Task]: T020 [From]: specs/features/authentication.md
 
 import hashlib
 import hmac
@@ -101,9 +101,7 @@ class User:
 
 
 TASK_STATEMENTS = {
-    name: value
-    for name, value in vars(statements).items()
-    if isinstance(value, Select | Insert | Update | Delete)
+    name: value for name, value in vars(statements).items() if isinstance(value, Select | Insert | Update | Delete)
 }
 
 
@@ -138,9 +136,7 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(
-            transport=transport,
-            base_url="http://testserver",
-            event_hooks={"response": [watch_answer]},
+            transport=transport, base_url="http://testserver", event_hooks={"response": [watch_answer]}
         ) as client,
     ):
         yield Service(app, client)

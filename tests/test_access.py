@@ -1,5 +1,5 @@
-# [Task]: T020, T021, T028 [From]: specs/features/authentication.md
 """The authorization matrix, over every route that the application has."""
+# [Task]: T020, T021, T028 [From]: specs/features/authentication.md
 
 import time
 from collections.abc import AsyncIterator
@@ -68,9 +68,7 @@ def test_each_route_declares_verify_user_access() -> None:
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
 @pytest.mark.parametrize("authorization", [None, "", "Basic dTpw", "Token x", "bearertoken", "x"])
-async def test_without_a_token(
-    service: Service, method: str, path: str, authorization: str | None
-) -> None:
+async def test_without_a_token(service: Service, method: str, path: str, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
     response = await ask(service, method, path, "somebody", headers=headers)
@@ -139,9 +137,7 @@ async def test_with_the_users_own_token(service: Service, method: str, path: str
 @pytest.mark.requirement("T021")
 @pytest.mark.parametrize("path", ["/api/somebody/tasks", "/api/somebody/tasks/0?limit=x"])
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", None])
-@pytest.mark.parametrize(
-    ("subject", "status"), [(None, 401), ("mallory", 403)], ids=["no-token", "another-user"]
-)
+@pytest.mark.parametrize(("subject", "status"), [(None, 401), ("mallory", 403)], ids=["no-token", "another-user"])
 async def test_the_token_is_judged_before_anything_else(
     service: Service, path: str, content_type: str | None, subject: str | None, status: int
 ) -> None:
@@ -189,8 +185,7 @@ async def test_two_users_see_only_their_own(alice: User, bob: User) -> None:
 
 @pytest.mark.requirement("T020")
 @pytest.mark.parametrize(
-    "user_id",
-    ["x", "9f8e7d6c-5b4a-4c3d-9e8f-7a6b5c4d3e2f", "42", "auth0|a b", "zoë", "x" * 255, "a.b-c_d~e"],
+    "user_id", ["x", "9f8e7d6c-5b4a-4c3d-9e8f-7a6b5c4d3e2f", "42", "auth0|a b", "zoë", "x" * 255, "a.b-c_d~e"]
 )
 async def test_user_ids_of_every_kind(service: Service, user_id: str) -> None:
     user = service.user(user_id)

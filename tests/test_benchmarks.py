@@ -1,5 +1,5 @@
-# [Task]: T083, T106 [From]: specs/performance.md
 """The benchmark compares like with like. What it measures is for a quiet machine, not for tests."""
+# [Task]: T083, T106 [From]: specs/performance.md
 
 import json
 import re

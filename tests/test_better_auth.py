@@ -1,5 +1,5 @@
-# [Task]: T024, T025 [From]: specs/features/authentication.md
 """Tokens of a real Better Auth server, in every way that it signs them."""
+# [Task]: T024, T025 [From]: specs/features/authentication.md
 
 import asyncio
 import json
@@ -64,9 +64,7 @@ async def better_auth(**environment: str) -> AsyncIterator[Frontend]:
         await process.wait()
 
 
-async def status_of(
-    frontend: Frontend, token: str, make_database: MakeDatabase, **settings: Any
-) -> int:
+async def status_of(frontend: Frontend, token: str, make_database: MakeDatabase, **settings: Any) -> int:
     url = await make_database("sqlite")
     async with running(make_settings(database_url=url, **settings)) as service:
         path = f"/api/{frontend.user_id}/tasks"
@@ -91,9 +89,7 @@ async def test_a_token_of_the_jwt_plugin(make_database: MakeDatabase, algorithm:
 
 
 @pytest.mark.requirement("T024")
-async def test_a_token_that_the_frontend_signs_with_the_secret(
-    make_database: MakeDatabase,
-) -> None:
+async def test_a_token_that_the_frontend_signs_with_the_secret(make_database: MakeDatabase) -> None:
     async with better_auth() as frontend:
         token = await frontend.token("/api/token")
 
@@ -106,9 +102,7 @@ async def test_a_token_that_the_frontend_signs_with_the_secret(
 
 @pytest.mark.requirement("T023", "T024")
 @pytest.mark.parametrize("signer", ["secret", "jwks"])
-async def test_the_session_and_its_cookies_are_no_tokens(
-    make_database: MakeDatabase, signer: str
-) -> None:
+async def test_the_session_and_its_cookies_are_no_tokens(make_database: MakeDatabase, signer: str) -> None:
     async with better_auth(CACHE_SIGNER=signer) as frontend:
         await frontend.client.get("/api/auth/get-session")
         cookies = dict(frontend.client.cookies)

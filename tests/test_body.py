@@ -1,5 +1,5 @@
-# [Task]: T008, T009, T064, T065 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 """Bodies that are taken, and the bound on their size. What is refused is in `corpus.py`."""
+# [Task]: T008, T009, T064, T065 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 
 from collections.abc import AsyncIterator
 
@@ -30,9 +30,7 @@ async def test_a_title_is_trimmed_and_stored_as_sent(alice: User, sent: str, sto
 
 
 @pytest.mark.requirement("T009")
-@pytest.mark.parametrize(
-    "text", ["", "  kept as sent  ", "é" * 1000, "😀" * 1000, "9" * 1000, '\\"' + "9" * 998]
-)
+@pytest.mark.parametrize("text", ["", "  kept as sent  ", "é" * 1000, "😀" * 1000, "9" * 1000, '\\"' + "9" * 998])
 async def test_a_description_is_stored_as_sent(alice: User, text: str) -> None:
     assert (await alice.new_task(description=text))["description"] == text
 
@@ -58,9 +56,7 @@ async def test_a_body_may_be_as_large_as_the_bound(alice: User) -> None:
 
 
 @pytest.mark.requirement("T065")
-async def test_a_body_of_undeclared_length_is_cut_off_at_the_first_byte_too_many(
-    alice: User,
-) -> None:
+async def test_a_body_of_undeclared_length_is_cut_off_at_the_first_byte_too_many(alice: User) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:

@@ -1,5 +1,5 @@
-# [Task]: T086 [From]: specs/performance.md
 """How much a request makes Python do, told without a clock: by the functions that are called."""
+# [Task]: T086 [From]: specs/performance.md
 
 import cProfile
 import logging
@@ -15,14 +15,7 @@ USER = "counted"
 REQUESTS = 20
 
 # A tenth above what it is, which is the same in every run and differs by 3 % on Python 3.13.
-BOUNDS = {
-    "get": 800,
-    "list of 10": 1100,
-    "list of 100": 1100,
-    "create": 820,
-    "put": 920,
-    "toggle": 830,
-}
+BOUNDS = {"get": 800, "list of 10": 1100, "list of 100": 1100, "create": 820, "put": 920, "toggle": 830}
 
 
 @pytest.fixture(scope="module")

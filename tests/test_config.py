@@ -1,5 +1,5 @@
-# [Task]: T029, T077, T078, T096, T118, T120, T121 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 """Settings, their file of examples, and the refusals to start."""
+# [Task]: T029, T077, T078, T096, T118, T120, T121 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
 from pathlib import Path
@@ -116,9 +116,7 @@ def test_origins_in_both_spellings(load: Any, name: str, value: str) -> None:
 def test_one_trailing_slash_of_an_origin_is_dropped(load: Any) -> None:
     settings = load(ALLOWED_ORIGINS="https://a.example/,http://[::1]:3000/,https://*.b.example/")
 
-    assert settings.allowed_origins == [
-        *("https://a.example", "http://[::1]:3000", "https://*.b.example")
-    ]
+    assert settings.allowed_origins == [*("https://a.example", "http://[::1]:3000", "https://*.b.example")]
 
 
 @pytest.mark.requirement("T120")
@@ -190,9 +188,7 @@ def test_what_is_no_origin_is_refused(refusal: Any, value: str) -> None:
 
 @pytest.mark.requirement("T029")
 @pytest.mark.parametrize(("algorithm", "length"), [("HS256", 32), ("HS384", 48), ("HS512", 64)])
-def test_a_secret_has_the_length_of_its_hash(
-    load: Any, refusal: Any, algorithm: str, length: int
-) -> None:
+def test_a_secret_has_the_length_of_its_hash(load: Any, refusal: Any, algorithm: str, length: int) -> None:
     message = refusal(JWT_ALGORITHM=algorithm, BETTER_AUTH_SECRET="k" * (length - 1))
 
     assert f"BETTER_AUTH_SECRET is too short for {algorithm}" in message
@@ -271,10 +267,7 @@ def test_keys_elsewhere_need_an_issuer(refusal: Any) -> None:
     assert "JWKS_URL needs BETTER_AUTH_URL" in refusal(JWKS_URL="https://keys.example/jwks")
 
 
-SECONDS = [
-    *("BODY_TIMEOUT", "DB_POOL_TIMEOUT", "DB_POOL_RECYCLE"),
-    *("DB_CONNECT_TIMEOUT", "DB_STATEMENT_TIMEOUT"),
-]
+SECONDS = [*("BODY_TIMEOUT", "DB_POOL_TIMEOUT", "DB_POOL_RECYCLE"), *("DB_CONNECT_TIMEOUT", "DB_STATEMENT_TIMEOUT")]
 BOUNDS = [
     ("DB_POOL_SIZE", ["1", "1000"], ["0", "1001", "-1", "1.5", "x"]),
     ("DB_MAX_OVERFLOW", ["0", "1000"], ["-1", "1001", "1.5", "x"]),
@@ -284,9 +277,7 @@ BOUNDS = [
 
 @pytest.mark.requirement("T077", "T078")
 @pytest.mark.parametrize(("name", "good", "bad"), BOUNDS)
-def test_numbers_have_bounds(
-    load: Any, refusal: Any, name: str, good: list[str], bad: list[str]
-) -> None:
+def test_numbers_have_bounds(load: Any, refusal: Any, name: str, good: list[str], bad: list[str]) -> None:
     for value in good:
         assert getattr(load(**{name: value}), name.lower()) == float(value)
     for value in bad:
@@ -330,27 +321,15 @@ def test_a_url_that_cannot_be_fetched_is_refused(refusal: Any, name: str, url: s
     ("url", "origin", "keys"),
     [
         ("https://app.example", "https://app.example", "https://app.example/api/auth/jwks"),
-        (
-            "https://App.example:443/",
-            "https://app.example",
-            "https://App.example:443/api/auth/jwks",
-        ),
+        ("https://App.example:443/", "https://app.example", "https://App.example:443/api/auth/jwks"),
         ("http://localhost:3000", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
         ("http://[::1]:80/base", "http://[::1]", "http://[::1]:80/base/api/auth/jwks"),
         *(
             (url, "https://app.example", "https://app.example/api/auth/jwks")
             for url in ("https://app.example/api/auth", "https://app.example/api/auth/")
         ),
-        (
-            "https://app.example/base/api/auth",
-            "https://app.example",
-            "https://app.example/base/api/auth/jwks",
-        ),
-        (
-            "https://app.example/xapi/auth",
-            "https://app.example",
-            "https://app.example/xapi/auth/api/auth/jwks",
-        ),
+        ("https://app.example/base/api/auth", "https://app.example", "https://app.example/base/api/auth/jwks"),
+        ("https://app.example/xapi/auth", "https://app.example", "https://app.example/xapi/auth/api/auth/jwks"),
     ],
 )
 def test_what_follows_from_better_auths_url(load: Any, url: str, origin: str, keys: str) -> None:
@@ -373,9 +352,7 @@ EMPTY = ["", " ", "\t\n", "''", '""', " '' "]
 @pytest.mark.requirement("T118")
 @pytest.mark.parametrize("name", ["DATABASE_URL", "database_url"])
 @pytest.mark.parametrize("value", EMPTY)
-def test_an_empty_database_url_is_refused(
-    tmp_path: Path, refusal: Any, name: str, value: str
-) -> None:
+def test_an_empty_database_url_is_refused(tmp_path: Path, refusal: Any, name: str, value: str) -> None:
     # Also where `.env` has a good one: the environment counts.
     (tmp_path / ".env").write_text(f"DATABASE_URL={NEON}\n")
 
@@ -387,21 +364,15 @@ def test_an_empty_database_url_is_refused(
 
 
 @pytest.mark.requirement("T118")
-@pytest.mark.parametrize(
-    "line", ["DATABASE_URL", *(f"DATABASE_URL={v}" for v in EMPTY if v.strip())]
-)
-def test_an_empty_database_url_in_the_file_is_refused(
-    tmp_path: Path, refusal: Any, line: str
-) -> None:
+@pytest.mark.parametrize("line", ["DATABASE_URL", *(f"DATABASE_URL={v}" for v in EMPTY if v.strip())])
+def test_an_empty_database_url_in_the_file_is_refused(tmp_path: Path, refusal: Any, line: str) -> None:
     (tmp_path / ".env").write_text(f"BETTER_AUTH_SECRET={SECRET}\n{line}\n")
 
     assert "DATABASE_URL is set but empty" in refusal()
 
 
 @pytest.mark.requirement("T118")
-def test_an_empty_database_url_in_the_file_gives_way_to_the_environment(
-    tmp_path: Path, load: Any
-) -> None:
+def test_an_empty_database_url_in_the_file_gives_way_to_the_environment(tmp_path: Path, load: Any) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=\n")
 
     assert load(DATABASE_URL=EMBEDDED_DATABASE).is_keyless
@@ -425,21 +396,16 @@ def test_an_empty_database_url_in_the_file_gives_way_to_the_environment(
         ("DATABASE_URL: hunter2\n", 1),
     ],
 )
-def test_a_line_that_cannot_be_read_is_told_by_its_number(
-    tmp_path: Path, refusal: Any, text: str, number: int
-) -> None:
+def test_a_line_that_cannot_be_read_is_told_by_its_number(tmp_path: Path, refusal: Any, text: str, number: int) -> None:
     (tmp_path / ".env").write_text(text)
 
     assert refusal() == (
-        f"The service can't start.\n.env can't be read at line {number}: write NAME=value, and"
-        " close every quote."
+        f"The service can't start.\n.env can't be read at line {number}: write NAME=value, and close every quote."
     )
 
 
 @pytest.mark.requirement("T118")
-def test_a_value_in_the_file_is_taken_as_it_is(
-    tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_value_in_the_file_is_taken_as_it_is(tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "hunter2")
     secret = f"${{HOME}}$HOME${{NO:-x}}#{SECRET}"
     (tmp_path / ".env").write_text(
@@ -498,9 +464,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path, refusal: Any) -> None
 
 
 @pytest.mark.requirement("T078")
-def test_a_file_that_cannot_be_read_is_refused(
-    refusal: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_cannot_be_read_is_refused(refusal: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise PermissionError(13, "Permission denied")
 
@@ -514,12 +478,7 @@ def test_a_file_that_cannot_be_read_is_refused(
 def test_settings_never_show_a_secret(load: Any) -> None:
     settings = load(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET, METRICS_TOKEN=SECRET[::-1])
 
-    for shown in (
-        repr(settings),
-        str(settings),
-        settings.model_dump_json(),
-        repr(settings.database),
-    ):
+    for shown in (repr(settings), str(settings), settings.model_dump_json(), repr(settings.database)):
         assert "hunter2" not in shown
         assert SECRET not in shown
         assert SECRET[::-1] not in shown

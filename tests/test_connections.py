@@ -1,5 +1,5 @@
-# [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 """What a client can make the service keep: what it sends at once, and what it does not read."""
+# [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 
 import asyncio
 import json
@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
 
 import httpx
 import psutil
@@ -25,9 +24,9 @@ from tests.leaks import SECRET
 from tests.server import connect, head, serving, uvicorn_process
 from tests.service import make_settings
 
-MEBIBYTE: Final = 1024 * 1024
-HEALTH: Final = head("GET", "/health")
-HEALTHY: Final = b'{"status":"healthy"}'
+MEBIBYTE = 1024 * 1024
+HEALTH = head("GET", "/health")
+HEALTHY = b'{"status":"healthy"}'
 
 
 @pytest.fixture(params=["httptools", "h11"])
@@ -56,9 +55,7 @@ def send_what_is_taken(connection: socket.socket, content: bytes, most: int) -> 
 
 
 @pytest.mark.requirement("T098")
-async def test_what_is_pipelined_and_not_read_does_not_pile_up(
-    server: tuple[psutil.Process, int],
-) -> None:
+async def test_what_is_pipelined_and_not_read_does_not_pile_up(server: tuple[psutil.Process, int]) -> None:
     process, port = server
     before = process.memory_info().rss
     batch = HEALTH * 10_000
@@ -100,7 +97,7 @@ def test_pipelined_requests_are_answered_in_order(parser: str, tmp_path: Path, s
     assert answers[-1].endswith(HEALTHY)
 
 
-ENDLESS: Final = {
+ENDLESS = {
     "a header": (b"GET /health HTTP/1.1\r\nX: ", b"a" * 65536),
     "tiny headers": (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"a:\r\n" * 16_384),
     "headers": (b"GET /health HTTP/1.1\r\nHost: x\r\n", b"X: aaaaaaaa\r\n" * 5000),
@@ -151,9 +148,7 @@ def ask_for_health(port: int) -> bytes:
 
 
 @pytest.mark.requirement("T098")
-def test_a_head_that_is_not_finished_is_given_up(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_head_that_is_not_finished_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     url = f"sqlite:///{tmp_path}/todo.db"
     settings = make_settings(database_url=url, send_timeout=0.3)
     with serving(create_app(settings), "httptools") as port, connect(port) as connection:
@@ -171,9 +166,9 @@ def test_a_head_that_is_not_finished_is_given_up(
     assert "has not sent the whole head" in caplog.text
 
 
-LIST: Final = head("GET", "/api/mallory/tasks?limit=1000", AUTHORIZED, "Connection: close")
+LIST = head("GET", "/api/mallory/tasks?limit=1000", AUTHORIZED, "Connection: close")
 # At least, of that list.
-LENGTH: Final = 4_000_000
+LENGTH = 4_000_000
 
 
 @contextmanager
@@ -219,10 +214,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def servers_connections(port: int) -> int:
-    return sum(
-        one.laddr.port == port and bool(one.raddr)
-        for one in psutil.Process().net_connections("tcp")
-    )
+    return sum(one.laddr.port == port and bool(one.raddr) for one in psutil.Process().net_connections("tcp"))
 
 
 @pytest.mark.requirement("T099")
@@ -245,10 +237,7 @@ def test_a_client_that_takes_nothing_loses_its_connection(
 @pytest.mark.requirement("T099")
 def test_a_client_that_takes_its_time_gets_all(parser: str, tmp_path: Path) -> None:
     received = 0
-    with (
-        serving_a_long_list(tmp_path, parser, request_timeout=1) as port,
-        connect_with_a_small_window(port) as client,
-    ):
+    with serving_a_long_list(tmp_path, parser, request_timeout=1) as port, connect_with_a_small_window(port) as client:
         client.sendall(LIST)
         # For longer than both limits together.
         while chunk := client.recv(LENGTH // 20):

@@ -1,5 +1,5 @@
-# [Task]: T020, T022, T023, T028, T063, T071 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """The corpus of hostile requests, sent as bytes to a real uvicorn on both databases."""
+# [Task]: T020, T022, T023, T028, T063, T071 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import re
 from collections.abc import AsyncIterator
@@ -29,12 +29,8 @@ class Target:
         return await self._database.execute(EVERYBODYS_TASKS, {})
 
 
-@pytest.fixture(
-    scope="module", params=[("sqlite", "h11"), ("postgresql", "httptools")], ids=lambda p: p[0]
-)
-async def target(
-    request: pytest.FixtureRequest, make_database: MakeDatabase
-) -> AsyncIterator[Target]:
+@pytest.fixture(scope="module", params=[("sqlite", "h11"), ("postgresql", "httptools")], ids=lambda p: p[0])
+async def target(request: pytest.FixtureRequest, make_database: MakeDatabase) -> AsyncIterator[Target]:
     """Both databases, and both of uvicorn's parsers."""
     backend, parser = request.param
     settings = make_settings(database_url=await make_database(backend))

@@ -1,5 +1,5 @@
-# [Task]: T044, T045, T046, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 """`DATABASE_URL`, row by row of the specification's tables."""
+# [Task]: T044, T045, T046, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 
 import ssl
 import string
@@ -30,28 +30,13 @@ def test_a_nul_is_refused_as_no_server_takes_it(url: str) -> None:
 
 @pytest.mark.requirement("T044")
 @pytest.mark.parametrize(
-    "scheme",
-    [
-        "postgres",
-        "postgresql",
-        "postgresql+asyncpg",
-        "postgresql+psycopg",
-        "postgresql+psycopg2",
-    ],
+    "scheme", ["postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"]
 )
 @pytest.mark.parametrize(
     "wrap",
     [
         *("{}", "'{}'", '"{}"', "  {} \n", ' "{}" ', '" {}"'),
-        *(
-            "psql '{}'",
-            'psql "{}"',
-            "psql {}",
-            " psql\t '{}' \n",
-            "\"psql '{}'\"",
-            "'psql {}'",
-            "psql '{}';",
-        ),
+        *("psql '{}'", 'psql "{}"', "psql {}", " psql\t '{}' \n", "\"psql '{}'\"", "'psql {}'", "psql '{}';"),
     ],
 )
 def test_postgres_schemes_quotes_and_blanks(scheme: str, wrap: str) -> None:
@@ -124,8 +109,7 @@ def test_no_tls_on_the_own_machine_unless_asked_for(url: str) -> None:
 
 @pytest.mark.requirement("T045")
 @pytest.mark.parametrize(
-    "host",
-    ["10.0.0.1", "localhost.example", "127.example", "128.0.0.1", "0.0.0.0", "[::2]", "h1,h2"],
+    "host", ["10.0.0.1", "localhost.example", "127.example", "128.0.0.1", "0.0.0.0", "[::2]", "h1,h2"]
 )
 def test_other_hosts_are_verified(host: str) -> None:
     assert tls_of(parse_database_url(f"postgresql://u@{host}/todo")) == [(True, True)]
@@ -340,9 +324,7 @@ def test_a_refusal_names_the_fault_and_not_the_url(text: str, names: str) -> Non
 
 @pytest.mark.requirement("T044")
 def test_a_path_may_hold_an_at_sign() -> None:
-    assert parse_database_url("sqlite:////home/me@work/todo.db").url.database == (
-        "/home/me@work/todo.db"
-    )
+    assert parse_database_url("sqlite:////home/me@work/todo.db").url.database == ("/home/me@work/todo.db")
 
 
 @pytest.mark.requirement("T121")

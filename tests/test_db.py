@@ -1,5 +1,5 @@
-# [Task]: T047, T048, T049, T050, T051, T052, T053, T103, T105 [From]: specs/database/schema.md
 """Sessions, single statements, the pool, and a database that fails."""
+# [Task]: T047, T048, T049, T050, T051, T052, T053, T103, T105 [From]: specs/database/schema.md
 
 import asyncio
 import contextlib
@@ -134,9 +134,7 @@ def with_routes(app: FastAPI) -> list[str]:
     @app.post("/two")
     async def two(session: SessionDep, user: str, fail: str = "") -> dict[str, str]:
         for title in ("one", "two"):
-            await session.exec(
-                statements.CREATE_TASK, params={"owner": user, "new_title": title, **NEW}
-            )
+            await session.exec(statements.CREATE_TASK, params={"owner": user, "new_title": title, **NEW})
             if fail == title:
                 raise ZeroDivisionError
         return {"done": "yes"}
@@ -189,8 +187,7 @@ async def test_units_at_once_on_sqlite_wait_for_each_other(make_database: MakeDa
         user = service.user("a")
 
         answers = await asyncio.gather(
-            *(service.client.post("/two?user=a") for _ in range(8)),
-            *(user.post({"title": "x"}) for _ in range(8)),
+            *(service.client.post("/two?user=a") for _ in range(8)), *(user.post({"title": "x"}) for _ in range(8))
         )
 
         assert {answer.status_code for answer in answers} == {200, 201}
@@ -232,9 +229,7 @@ async def test_a_commit_that_fails_is_never_a_success_on_postgres(
 
 
 @pytest.mark.requirement("T049", "T053")
-async def test_a_write_that_sqlite_cannot_commit_is_never_a_success(
-    make_database: MakeDatabase,
-) -> None:
+async def test_a_write_that_sqlite_cannot_commit_is_never_a_success(make_database: MakeDatabase) -> None:
     url = await make_database("sqlite")
     async with running(make_settings(database_url=url, db_statement_timeout=0.2)) as service:
         with_routes(service.app)
@@ -267,21 +262,13 @@ async def test_sqlite_keeps_what_it_acknowledged(make_database: MakeDatabase) ->
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             }
 
-    assert values == {
-        "journal_mode": "wal",
-        "synchronous": 2,
-        "foreign_keys": 1,
-        "busy_timeout": 250,
-    }
+    assert values == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 250}
 
 
 @pytest.mark.requirement("T051")
 async def test_the_pool_has_the_set_size_and_gives_up_waiting(make_database: MakeDatabase) -> None:
     settings = make_settings(
-        database_url=await make_database("postgresql"),
-        db_pool_size=1,
-        db_max_overflow=1,
-        db_pool_timeout=0.1,
+        database_url=await make_database("postgresql"), db_pool_size=1, db_max_overflow=1, db_pool_timeout=0.1
     )
     async with running(settings) as service:
         engine = service.app.state.database.engine
@@ -344,10 +331,7 @@ async def test_connections_above_the_pools_size_go_when_they_have_idled(
         assert (await user.get()).json() == [task]
 
 
-OTHERS = (
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-)
+OTHERS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
 
 @contextlib.asynccontextmanager
@@ -380,8 +364,7 @@ async def test_a_statement_that_is_given_up_ends_in_the_server_too(
     url = await make_database("postgresql")
     at = "&" if "?" in url else "?"
     settings = make_settings(
-        database_url=url + suffix.replace("?", at),
-        db_statement_timeout=0.3 if ending == "timeout" else 600,
+        database_url=url + suffix.replace("?", at), db_statement_timeout=0.3 if ending == "timeout" else 600
     )
     async with running(settings) as service:
         database: Database = service.app.state.database
@@ -436,9 +419,7 @@ async def test_a_connection_that_closes_on_its_way_out_of_the_pool_is_503(
 
 
 @pytest.mark.requirement("T053")
-async def test_a_table_that_was_changed_meanwhile_is_not_noticed(
-    make_database: MakeDatabase,
-) -> None:
+async def test_a_table_that_was_changed_meanwhile_is_not_noticed(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     async with running(make_settings(database_url=url)) as service:
         user = service.user()
@@ -448,17 +429,13 @@ async def test_a_table_that_was_changed_meanwhile_is_not_noticed(
         await admin.execute("ALTER TABLE task ALTER title TYPE text")
         await admin.close()
 
-        answers = await asyncio.gather(
-            *(user.get(path) for _ in range(5)), user.post({"title": "x"})
-        )
+        answers = await asyncio.gather(*(user.get(path) for _ in range(5)), user.post({"title": "x"}))
         assert [answer.status_code for answer in answers] == [*5 * [200], 201]
         assert len((await user.get()).json()) == 2
 
 
 @pytest.mark.requirement("T051")
-async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(
-    make_database: MakeDatabase,
-) -> None:
+async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     async with running(make_settings(database_url=url)) as service:
         await service.user().get()
@@ -515,11 +492,7 @@ async def test_a_connection_that_idled_long_is_asked_whether_it_lives(
 
 @pytest.mark.requirement("T051", "T053")
 async def test_a_silent_database_costs_its_limit_and_no_more(proxy: Proxy) -> None:
-    settings = make_settings(
-        database_url=proxy.url + "?pgbouncer=true",
-        db_statement_timeout=1,
-        db_connect_timeout=1,
-    )
+    settings = make_settings(database_url=proxy.url + "?pgbouncer=true", db_statement_timeout=1, db_connect_timeout=1)
     async with running(settings) as service:
         user = service.user()
         await user.get()
@@ -536,10 +509,7 @@ async def test_a_silent_database_costs_its_limit_and_no_more(proxy: Proxy) -> No
 @pytest.mark.requirement("T051", "T053")
 async def test_a_session_leaves_a_silent_connection_to_nobody(proxy: Proxy) -> None:
     settings = make_settings(
-        database_url=proxy.url + "?pgbouncer=true",
-        db_statement_timeout=1,
-        db_pool_size=1,
-        db_max_overflow=0,
+        database_url=proxy.url + "?pgbouncer=true", db_statement_timeout=1, db_pool_size=1, db_max_overflow=0
     )
     async with running(settings) as service:
         assert (await service.user().get()).status_code == 200
@@ -585,9 +555,7 @@ async def test_silent_connections_do_not_hold_up_the_end(
 
 
 @pytest.mark.requirement("T051", "T053")
-async def test_a_locked_row_costs_its_limit_and_the_query_ends_in_the_server(
-    make_database: MakeDatabase,
-) -> None:
+async def test_a_locked_row_costs_its_limit_and_the_query_ends_in_the_server(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     async with running(make_settings(database_url=url, db_statement_timeout=1)) as service:
         user = service.user()

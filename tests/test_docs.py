@@ -1,5 +1,5 @@
-# [Task]: T077, T087 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 """The documentation names what the code has."""
+# [Task]: T077, T087 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
 from pathlib import Path
@@ -34,11 +34,7 @@ def test_the_readme_has_every_endpoint() -> None:
 
 def test_the_architecture_has_every_module() -> None:
     folders = ("", "auth/", "backends/", "middleware/", "routes/", "runtime/")
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for folder in folders
-        for path in ROOT.glob(f"{folder}[a-z]*.py")
-    }
+    modules = {path.relative_to(ROOT).as_posix() for folder in folders for path in ROOT.glob(f"{folder}[a-z]*.py")}
 
     assert modules == set(re.findall(r"`([a-z_/]+\.py)`", ARCHITECTURE.partition("## Dec")[0]))
 

@@ -1,5 +1,5 @@
-# [Task]: T053, T087, T088 [From]: specs/database/schema.md, specs/reliability.md
 """Every fault of a database, made for real where it can be, and what comes of it."""
+# [Task]: T053, T087, T088 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import math
@@ -142,9 +142,7 @@ async def it_is_read_only(world: World) -> AsyncIterator[None]:
     """As a primary that became a standby: those who are connected aren't told."""
     await world.alter("SET default_transaction_read_only = on")
     yield
-    await world.admin.execute(
-        f"ALTER DATABASE {world.database} RESET default_transaction_read_only"
-    )
+    await world.admin.execute(f"ALTER DATABASE {world.database} RESET default_transaction_read_only")
 
 
 @asynccontextmanager
@@ -240,9 +238,7 @@ async def nobody_listens(world: World) -> AsyncIterator[None]:
 
 
 @pytest.mark.requirement("T053", "T087")
-async def test_a_server_that_is_gone_is_503_until_it_is_there(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_server_that_is_gone_is_503_until_it_is_there(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async with nobody_listens(world):
         answers = await asyncio.gather(world.read(), world.write())
         assert [answer.status_code for answer in answers] == [503, 503]
@@ -297,9 +293,7 @@ OPERATIONS = {
 @pytest.mark.requirement("T088")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("when", ["prepared", "run"])
-async def test_only_what_was_surely_not_done_is_repeated(
-    make_database: MakeDatabase, name: str, when: str
-) -> None:
+async def test_only_what_was_surely_not_done_is_repeated(make_database: MakeDatabase, name: str, when: str) -> None:
     """A statement's answer is lost, when it is prepared or when it was run and committed."""
     method, path, body, statement, success = OPERATIONS[name]
     url = await make_database("postgresql")
@@ -397,9 +391,7 @@ async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCapture
     """Connections to a server that is a primary no more, while new ones get to the primary."""
     await world.alter("SET default_transaction_read_only = on")
     assert (await world.read()).status_code == 200
-    await world.admin.execute(
-        f"ALTER DATABASE {world.database} RESET default_transaction_read_only"
-    )
+    await world.admin.execute(f"ALTER DATABASE {world.database} RESET default_transaction_read_only")
 
     assert (await world.write()).json()["completed"] is True
     assert fault_counts(caplog) == {Fault.READ_ONLY: 1}
@@ -443,9 +435,7 @@ async def test_a_server_that_ends_connections_at_work_costs_writes_alone(
 
 
 @pytest.mark.requirement("T087", "T088")
-async def test_a_read_whose_connection_is_ended_is_done_again(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_read_whose_connection_is_ended_is_done_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async with world.admin.transaction():
         await world.admin.execute("LOCK TABLE task IN ACCESS EXCLUSIVE MODE")
         waiting = asyncio.create_task(world.read())
@@ -496,9 +486,7 @@ async def test_what_is_no_postgres_is_unavailable(greeting: bytes) -> None:
         ("{url}?sslmode=require", Fault.TLS),
     ],
 )
-async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(
-    world: World, url: str, fault: Fault
-) -> None:
+async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(world: World, url: str, fault: Fault) -> None:
     database = Database(make_settings(database_url=url.format(url=world.proxy.url)))
     before = counted("database_faults", fault=fault)
 
@@ -533,10 +521,7 @@ async def test_a_connection_that_was_ended_and_is_still_open(
 ) -> None:
     """As between the server's last words and the end of the connection."""
     url = await make_database("postgresql")
-    async with (
-        proxy_to(url, TellsTheEndLate) as proxy,
-        running(make_settings(database_url=proxy.url)) as service,
-    ):
+    async with proxy_to(url, TellsTheEndLate) as proxy, running(make_settings(database_url=proxy.url)) as service:
         assert isinstance(proxy, TellsTheEndLate)
         user = service.user()
         await user.new_task()
@@ -564,9 +549,7 @@ async def test_connections_that_are_gone_as_soon_as_they_are_made(world: World) 
 
 
 @pytest.mark.requirement("T053", "T087")
-async def test_a_broken_file_is_503(
-    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_broken_file_is_503(make_database: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
     url = await make_database("sqlite")
     async with running(make_settings(database_url=url)) as service:
         file = Path(make_url(url).database or "")

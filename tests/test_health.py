@@ -1,5 +1,5 @@
-# [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 """Health and readiness. That `/ready` is 503 without a database is in `test_db.py`."""
+# [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 
 import asyncio
 import contextlib
@@ -62,9 +62,7 @@ async def test_ready_asks_the_database(service: Service) -> None:
 
 
 @pytest.mark.requirement("T104")
-async def test_one_look_a_second_is_for_all_who_ask(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_one_look_a_second_is_for_all_who_ask(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
     async with running(make_settings(database_url=proxy.url)) as service:
         await service.client.get("/ready")
@@ -139,9 +137,7 @@ async def test_ready_takes_no_connection_that_users_wait_for(database_url: str) 
 
 @pytest.mark.requirement("T104")
 @pytest.mark.usefixtures("always_looks")
-async def test_a_silent_database_holds_up_ready_for_a_while_only(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_database_holds_up_ready_for_a_while_only(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("readiness.LOOK_SECONDS", 0.3)
     async with running(make_settings(database_url=proxy.url)) as service:
         assert said(await service.client.get("/ready")) == READY
@@ -165,11 +161,7 @@ async def test_a_look_that_goes_on_does_not_hold_up_the_end(proxy: Proxy) -> Non
 @pytest.mark.requirement("T104")
 @pytest.mark.usefixtures("always_looks")
 @pytest.mark.parametrize(
-    "change",
-    [
-        "ALTER TABLE task RENAME TO task_of_old",
-        "ALTER TABLE task RENAME COLUMN completed TO is_done",
-    ],
+    "change", ["ALTER TABLE task RENAME TO task_of_old", "ALTER TABLE task RENAME COLUMN completed TO is_done"]
 )
 async def test_a_table_that_requests_cannot_read_is_not_ready(
     database_url: str, change: str, caplog: pytest.LogCaptureFixture
@@ -212,9 +204,7 @@ async def guest(make_database: MakeDatabase) -> AsyncIterator[Guest]:
 
 @pytest.mark.requirement("T104")
 @pytest.mark.usefixtures("always_looks")
-async def test_a_table_without_a_right_on_it_is_not_ready(
-    guest: Guest, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_table_without_a_right_on_it_is_not_ready(guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
     async with running(guest.settings) as service:
         assert said(await service.client.get("/ready")) == READY
         await guest.admin.execute(f"REVOKE ALL ON task FROM {guest.role}")

@@ -1,5 +1,5 @@
-# [Task]: T002, T062, T066, T067, T068, T069, T072 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 """HTTP around the endpoints: methods, CORS, slashes, and errors of every kind."""
+# [Task]: T002, T062, T066, T067, T068, T069, T072 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 
 import logging
 from collections.abc import AsyncIterator
@@ -30,8 +30,7 @@ ALLOWED = [
 
 @pytest.mark.requirement("T062")
 @pytest.mark.parametrize(
-    "path",
-    ["/", "/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"],
+    "path", ["/", "/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
 async def test_an_unknown_path(service: Service, path: str, method: str) -> None:
@@ -183,13 +182,11 @@ async def test_a_preflight_of_any_method(
 
 @pytest.mark.requirement("T069")
 @pytest.mark.parametrize(
-    "origin",
-    ["https://evil.example", "null", ORIGIN + "/", ORIGIN + ".evil.example", "http://localhost"],
+    "origin", ["https://evil.example", "null", ORIGIN + "/", ORIGIN + ".evil.example", "http://localhost"]
 )
 async def test_another_origin_is_not_allowed(service: Service, origin: str) -> None:
     preflight = await service.client.options(
-        "/api/somebody/tasks",
-        headers={"Origin": origin, "Access-Control-Request-Method": "POST"},
+        "/api/somebody/tasks", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}
     )
     simple = await service.client.get("/health", headers={"Origin": origin})
 
@@ -280,9 +277,7 @@ async def test_the_unforeseen_is_500_and_logged_with_its_traceback(
 
 
 @pytest.mark.requirement("T072")
-async def test_a_client_that_went_away_is_no_error_of_ours(
-    database_url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_client_that_went_away_is_no_error_of_ours(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
     async with running(make_settings(database_url=database_url)) as service:
         fail_in_every_way(service)
 

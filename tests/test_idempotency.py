@@ -1,5 +1,5 @@
-# [Task]: T090, T091 [From]: specs/reliability.md
 """The `Idempotency-Key` of a POST: sent again, it makes nothing twice."""
+# [Task]: T090, T091 [From]: specs/reliability.md
 
 import asyncio
 from typing import Any

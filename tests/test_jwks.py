@@ -1,5 +1,5 @@
-# [Task]: T025, T026, T027, T082, T124, T125 [From]: specs/features/authentication.md
 """Tokens signed with published keys, and the life of the list of keys."""
+# [Task]: T025, T026, T027, T082, T124, T125 [From]: specs/features/authentication.md
 
 import asyncio
 import contextlib
@@ -98,9 +98,7 @@ async def test_every_algorithm_of_better_auth(start: Start, name: str) -> None:
         ("EdDSA", {"nbf": time.time() + 3600}),
     ],
 )
-async def test_a_published_key_token_that_is_no_good(
-    start: Start, name: str, changes: dict[str, Any]
-) -> None:
+async def test_a_published_key_token_that_is_no_good(start: Start, name: str, changes: dict[str, Any]) -> None:
     async with start() as service:
         assert await ask(service, published_token(name, **changes)) == INVALID
 
@@ -119,11 +117,7 @@ async def test_a_published_key_token_that_is_no_good(
     ],
 )
 async def test_the_log_says_what_was_expected(
-    start: Start,
-    caplog: pytest.LogCaptureFixture,
-    settings: dict[str, str],
-    changes: dict[str, Any],
-    reason: str,
+    start: Start, caplog: pytest.LogCaptureFixture, settings: dict[str, str], changes: dict[str, Any], reason: str
 ) -> None:
     async with start(**settings) as service:
         assert await ask(service, published_token(**changes)) == INVALID
@@ -208,10 +202,7 @@ async def test_a_key_that_cannot_verify_is_passed_over(
 
 @pytest.mark.requirement("T025")
 async def test_a_key_without_alg_or_with_use_sig(start: Start, key_server: KeyServer) -> None:
-    key_server.keys = [
-        public_jwk("EdDSA", alg=None, use="sig"),
-        public_jwk("RS256", alg=None, kid="rsa"),
-    ]
+    key_server.keys = [public_jwk("EdDSA", alg=None, use="sig"), public_jwk("RS256", alg=None, kid="rsa")]
     async with start() as service:
         assert await ask(service, published_token("EdDSA")) == (200, [])
         assert await ask(service, published_token("RS256", kid="rsa")) == (200, [])
@@ -229,12 +220,8 @@ async def test_weak_and_foreign_keys_verify_nothing(start: Start, key_server: Ke
         leaked,
     ]
     with pytest.warns(jwt.InsecureKeyLengthWarning):
-        weak_token = make_token(
-            USER, key=weak, algorithm="RS256", headers={"kid": "weak"}, iss=ORIGIN, aud=ORIGIN
-        )
-    foreign_token = make_token(
-        USER, key=foreign, algorithm="EdDSA", headers={"kid": "foreign"}, iss=ORIGIN, aud=ORIGIN
-    )
+        weak_token = make_token(USER, key=weak, algorithm="RS256", headers={"kid": "weak"}, iss=ORIGIN, aud=ORIGIN)
+    foreign_token = make_token(USER, key=foreign, algorithm="EdDSA", headers={"kid": "foreign"}, iss=ORIGIN, aud=ORIGIN)
     async with start() as service:
         assert await ask(service, weak_token) == INVALID
         assert await ask(service, foreign_token) == INVALID
@@ -245,19 +232,7 @@ async def test_weak_and_foreign_keys_verify_nothing(start: Start, key_server: Ke
 @pytest.mark.parametrize(
     "entry",
     [
-        *(
-            "null",
-            "true",
-            "5",
-            "-1e999",
-            "NaN",
-            '"kid"',
-            '"\\ud800"',
-            "[]",
-            "[[]]",
-            "{}",
-            "9" * 5000,
-        ),
+        *("null", "true", "5", "-1e999", "NaN", '"kid"', '"\\ud800"', "[]", "[[]]", "{}", "9" * 5000),
         *("[" * 300 + "]" * 300, '{"kid": {}}', '{"kid": "\\ud800"}', '{"kid": "x", "kty": {}}'),
         '{"kid": "x", "kty": "OKP", "crv": "Ed25519", "x": "\\ud800"}',
         '{"kid": "x", "kty": "OKP", "crv": "Ed25519", "x": "é"}',
@@ -269,9 +244,7 @@ async def test_weak_and_foreign_keys_verify_nothing(start: Start, key_server: Ke
     ],
     ids=lambda entry: entry[:50],
 )
-async def test_what_is_no_key_is_passed_over(
-    start: Start, key_server: KeyServer, entry: str
-) -> None:
+async def test_what_is_no_key_is_passed_over(start: Start, key_server: KeyServer, entry: str) -> None:
     good = json.dumps(public_jwk("EdDSA"))
     key_server.body = f'{{"keys": [{entry}, {good}, {entry}]}}'.encode()
     async with start() as service:
@@ -281,21 +254,15 @@ async def test_what_is_no_key_is_passed_over(
 FIELD = 2**255 - 19
 # The points of edwards25519 whose order divides 8 (RFC 8032, 5.1) by their y, each with both signs,
 # and where 255 bits allow also in the form that isn't reduced.
-ORDER_8 = int.from_bytes(
-    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
-)
+ORDER_8 = int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little")
 SMALL_ORDER = [
-    y | sign << 255
-    for y in (0, 1, FIELD - 1, FIELD, FIELD + 1, ORDER_8, FIELD - ORDER_8)
-    for sign in (0, 1)
+    y | sign << 255 for y in (0, 1, FIELD - 1, FIELD, FIELD + 1, ORDER_8, FIELD - ORDER_8) for sign in (0, 1)
 ]
 
 
 @pytest.mark.requirement("T124")
 @pytest.mark.parametrize("point", SMALL_ORDER, ids=hex)
-async def test_nobody_signs_for_a_point_of_small_order(
-    start: Start, key_server: KeyServer, point: int
-) -> None:
+async def test_nobody_signs_for_a_point_of_small_order(start: Start, key_server: KeyServer, point: int) -> None:
     jwk = public_jwk("EdDSA", x=encode_segment(point.to_bytes(32, "little")), kid="small")
     verifies = jwt.PyJWK(jwk)
     claims = {"sub": USER, "iss": ORIGIN, "aud": ORIGIN, "exp": int(time.time()) + 900}
@@ -331,9 +298,7 @@ def rsa_jwk(modulus: int, exponent: int, **members: Any) -> dict[str, Any]:
         *[(2048, 2**2047 - 1, False), (2048, 2**2049 - 1, False), (6, 3, False)],
     ],
 )
-def test_a_key_of_rsa_is_neither_weak_nor_costly(
-    bits: int, exponent: int, *, is_good: bool
-) -> None:
+def test_a_key_of_rsa_is_neither_weak_nor_costly(bits: int, exponent: int, *, is_good: bool) -> None:
     content = json.dumps({"keys": [rsa_jwk(2 ** (bits - 1) + 9, exponent)]}).encode()
 
     assert list(read_keys(content)["rsa"]) == (["RS256", "PS256"] if is_good else [])
@@ -348,9 +313,7 @@ def test_a_point_that_is_not_on_its_curve_is_passed_over() -> None:
 
 
 @pytest.mark.requirement("T124")
-async def test_of_two_keys_with_one_id_the_first_counts(
-    start: Start, key_server: KeyServer
-) -> None:
+async def test_of_two_keys_with_one_id_the_first_counts(start: Start, key_server: KeyServer) -> None:
     other = ed25519.Ed25519PrivateKey.generate()
     second = OKPAlgorithm.to_jwk(other.public_key(), as_dict=True) | {"kid": "EdDSA"}
     malformed = public_jwk("EdDSA", x="AAAA")
@@ -365,9 +328,7 @@ async def test_of_two_keys_with_one_id_the_first_counts(
 
 
 @pytest.mark.requirement("T124")
-async def test_an_id_that_is_listed_is_not_looked_for(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_an_id_that_is_listed_is_not_looked_for(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, _ = key_set
     key_server.keys = [public_jwk("EdDSA", x="AAAA"), public_jwk("ES256", use="enc")]
 
@@ -399,9 +360,7 @@ async def test_an_id_that_is_listed_is_not_looked_for(
         (200, b'{"keys": []}'.ljust(256 * 1024 + 1)),
     ],
 )
-async def test_no_list_of_keys_is_503(
-    start: Start, key_server: KeyServer, status: int, body: bytes | None
-) -> None:
+async def test_no_list_of_keys_is_503(start: Start, key_server: KeyServer, status: int, body: bytes | None) -> None:
     key_server.status, key_server.body = status, body
     async with start() as service:
         response = await ask_in_full(service, published_token())
@@ -429,12 +388,8 @@ async def test_an_unreachable_key_server_is_503(start: Start) -> None:
 
 
 @pytest.mark.requirement("T027")
-@pytest.mark.parametrize(
-    "body", [b'{"keys": []}', b'{"keys": []}'.ljust(256 * 1024), b'{"keys": [5]}']
-)
-async def test_an_empty_list_of_keys_is_a_list(
-    start: Start, key_server: KeyServer, body: bytes
-) -> None:
+@pytest.mark.parametrize("body", [b'{"keys": []}', b'{"keys": []}'.ljust(256 * 1024), b'{"keys": [5]}'])
+async def test_an_empty_list_of_keys_is_a_list(start: Start, key_server: KeyServer, body: bytes) -> None:
     key_server.body = body
     async with start() as service:
         assert await ask(service, published_token()) == INVALID
@@ -532,9 +487,7 @@ async def test_a_list_that_was_answered_before_makes_no_401_of_a_new_key(
 
 
 @pytest.mark.requirement("T026", "T027")
-async def test_a_search_that_is_given_up_counts_as_one(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_a_search_that_is_given_up_counts_as_one(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, _ = key_set
     assert await keys.find("EdDSA", "EdDSA")
     for number in range(3):
@@ -553,9 +506,7 @@ async def test_a_search_that_is_given_up_counts_as_one(
 
 
 @pytest.mark.requirement("T027")
-async def test_a_search_that_fails_is_503_until_the_next(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_a_search_that_fails_is_503_until_the_next(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, clock = key_set
     assert await keys.find("EdDSA", "EdDSA")
     assert await keys.find("vain", "EdDSA") is None
@@ -576,9 +527,7 @@ async def test_a_search_that_fails_is_503_until_the_next(
 
 
 @pytest.mark.requirement("T027")
-async def test_the_503_of_a_search_says_when_the_next_is(
-    start: Start, key_server: KeyServer
-) -> None:
+async def test_the_503_of_a_search_says_when_the_next_is(start: Start, key_server: KeyServer) -> None:
     async with start() as service:
         assert await ask(service, published_token()) == (200, [])
         key_server.status = 500
@@ -615,9 +564,7 @@ async def test_only_so_many_unknown_keys_are_remembered(
 
 
 @pytest.mark.requirement("T026", "T027")
-async def test_a_withdrawn_key_has_been_looked_for(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_a_withdrawn_key_has_been_looked_for(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, clock = key_set
     assert await keys.find("EdDSA", "EdDSA")
     key_server.keys = [public_jwk("ES256")]
@@ -656,9 +603,7 @@ async def test_a_withdrawn_key_stops_after_ten_minutes(
 
 
 @pytest.mark.requirement("T026", "T082")
-async def test_a_remembered_token_stops_with_its_key(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_a_remembered_token_stops_with_its_key(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, clock = key_set
     verifier = TokenVerifier(secret=None, algorithm="HS256", keys=keys, origin=ORIGIN)
     token, other = published_token("EdDSA"), published_token("ES256")
@@ -775,9 +720,7 @@ async def test_a_key_server_that_comes_back_is_noticed_within_a_second(
 
 
 @pytest.mark.requirement("T026")
-async def test_many_requests_share_one_fetch(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_many_requests_share_one_fetch(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, _ = key_set
 
     found = await asyncio.gather(*(keys.find("EdDSA", "EdDSA") for _ in range(20)))

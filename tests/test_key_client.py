@@ -1,5 +1,5 @@
-# [Task]: T026, T122, T123 [From]: specs/features/authentication.md
 """How the key server is asked, what is said where it gives no list, and what proxies make of it."""
+# [Task]: T026, T122, T123 [From]: specs/features/authentication.md
 
 import asyncio
 import ssl
@@ -54,9 +54,7 @@ async def failure(url: str) -> str:
 
 
 @pytest.mark.requirement("T122")
-async def test_the_request_names_the_service(
-    make_database: MakeDatabase, key_server: KeyServer
-) -> None:
+async def test_the_request_names_the_service(make_database: MakeDatabase, key_server: KeyServer) -> None:
     settings = make_settings(
         database_url=await make_database("sqlite"), better_auth_url=ORIGIN, jwks_url=key_server.url
     )
@@ -132,9 +130,7 @@ async def test_what_cannot_be_reached() -> None:
 
 @pytest.mark.requirement("T122")
 def test_what_nobody_foresaw_is_told_by_its_kind() -> None:
-    assert explain(httpx.ConnectError("secret")) == (
-        "ConnectError: see that it can be reached from here"
-    )
+    assert explain(httpx.ConnectError("secret")) == ("ConnectError: see that it can be reached from here")
 
 
 @pytest.mark.requirement("T122", "T123")
@@ -175,11 +171,7 @@ async def test_the_log_names_the_settings(
 @pytest.mark.parametrize(
     ("url", "warns"),
     [
-        *[
-            ("http://keys.example/jwks", True),
-            ("http://10.0.0.1/", True),
-            ("http://[fd00::1]/", True),
-        ],
+        *[("http://keys.example/jwks", True), ("http://10.0.0.1/", True), ("http://[fd00::1]/", True)],
         *[("https://keys.example/jwks", False), ("http://localhost:3000/", False)],
         *[("http://127.0.0.2:3000/", False), ("http://[::1]:3000/", False)],
     ],
@@ -187,9 +179,7 @@ async def test_the_log_names_the_settings(
 async def test_keys_by_plain_http_from_elsewhere_are_warned_of_once(
     make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, url: str, *, warns: bool
 ) -> None:
-    settings = make_settings(
-        database_url=await make_database("sqlite"), better_auth_url=ORIGIN, jwks_url=url
-    )
+    settings = make_settings(database_url=await make_database("sqlite"), better_auth_url=ORIGIN, jwks_url=url)
     async with running(settings):
         pass
 
@@ -226,12 +216,7 @@ async def proxy() -> AsyncIterator[tuple[str, list[bytes]]]:
 )
 @pytest.mark.parametrize("form", ["{}", "http://{}", "http://user:hunter2@{}/"])
 async def test_the_list_is_fetched_by_the_proxy(
-    monkeypatch: pytest.MonkeyPatch,
-    proxy: tuple[str, list[bytes]],
-    variable: str,
-    url: str,
-    line: bytes,
-    form: str,
+    monkeypatch: pytest.MonkeyPatch, proxy: tuple[str, list[bytes]], variable: str, url: str, line: bytes, form: str
 ) -> None:
     address, heads = proxy
     monkeypatch.setenv(variable, form.format(address))
@@ -277,17 +262,10 @@ async def test_no_proxy_names_who_is_asked_directly(
 
 
 @pytest.mark.requirement("T123")
-async def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in (
         *("socks5://u:hunter2@127.0.0.1:1", "ftp://u:hunter2@x", "http://u:hunter2@["),
-        *(
-            "http://u:hunter2@",
-            "http://u:hunter2@x:0",
-            "http://u:hunter2@x:99999",
-            "http://x\udcff",
-        ),
+        *("http://u:hunter2@", "http://u:hunter2@x:0", "http://u:hunter2@x:99999", "http://x\udcff"),
     ):
         monkeypatch.setenv("ALL_PROXY", address)
         with pytest.raises(StartupError) as error:
@@ -297,9 +275,7 @@ async def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(
 
 
 @asynccontextmanager
-async def process_with(
-    folder: Path, key_server: KeyServer, **environment: str
-) -> AsyncIterator[Process]:
+async def process_with(folder: Path, key_server: KeyServer, **environment: str) -> AsyncIterator[Process]:
     origin = key_server.url.removesuffix("/api/auth/jwks")
     values = {"DATABASE_URL": f"sqlite:///{folder}/todo.db", "BETTER_AUTH_URL": origin}
     async with uvicorn_process(folder, **values, **environment) as process:
@@ -362,11 +338,7 @@ async def test_what_cannot_be_served_refuses_the_start_in_a_line(
 
 
 @pytest.mark.requirement("T122", "T123")
-async def test_a_proxy_that_is_not_there_is_told_with_each_failure(
-    tmp_path: Path, key_server: KeyServer
-) -> None:
+async def test_a_proxy_that_is_not_there_is_told_with_each_failure(tmp_path: Path, key_server: KeyServer) -> None:
     async with process_with(tmp_path, key_server, HTTP_PROXY="garbage") as process:
         assert await status_of(process, key_server) == 503
-    assert (
-        "/api/auth/jwks): by the proxy of HTTP_PROXY, its host name isn't known" in process.output
-    )
+    assert "/api/auth/jwks): by the proxy of HTTP_PROXY, its host name isn't known" in process.output

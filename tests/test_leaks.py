@@ -1,5 +1,5 @@
-# [Task]: T081 [From]: specs/api/rest-endpoints.md
 """Every test looks for secrets in what the service says; these show that it would find them."""
+# [Task]: T081 [From]: specs/api/rest-endpoints.md
 
 import logging
 
@@ -14,14 +14,7 @@ logger = logging.getLogger("some.module")
 
 @pytest.mark.requirement("T081")
 @pytest.mark.parametrize(
-    "secret",
-    [
-        TOKEN,
-        *TOKEN.split("."),
-        TOKEN.replace(".", " . "),
-        SECRET,
-        f"postgresql://user:{PASSWORD}@host/todo",
-    ],
+    "secret", [TOKEN, *TOKEN.split("."), TOKEN.replace(".", " . "), SECRET, f"postgresql://user:{PASSWORD}@host/todo"]
 )
 def test_a_secret_in_the_log_is_found(secret: str) -> None:
     logger.debug("It was %s.", secret)

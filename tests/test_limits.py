@@ -1,5 +1,5 @@
-# [Task]: T051, T089, T092 [From]: specs/database/schema.md, specs/reliability.md
 """Nothing waits for ever: each limit of time is seen to hold."""
+# [Task]: T051, T089, T092 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import os
@@ -56,9 +56,7 @@ async def test_a_request_as_a_whole_has_a_limit(make_database: MakeDatabase) -> 
 @pytest.mark.requirement("T089")
 async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy) -> None:
     """And nobody waits until it is ended, not in a pool of one either."""
-    settings = make_settings(
-        database_url=proxy.url, db_statement_timeout=0.5, db_pool_size=1, db_max_overflow=0
-    )
+    settings = make_settings(database_url=proxy.url, db_statement_timeout=0.5, db_pool_size=1, db_max_overflow=0)
     async with running(settings) as service:
         user = service.user()
         await user.get()
@@ -142,12 +140,7 @@ async def test_a_client_that_never_takes_its_answer_does_not_hold_up_the_stop(
     make_database: MakeDatabase, tmp_path: Path
 ) -> None:
     url = await make_database("postgresql")
-    settings = {
-        "BETTER_AUTH_SECRET": SECRET,
-        "DATABASE_URL": url,
-        "REQUEST_TIMEOUT": "600",
-        "SHUTDOWN_TIMEOUT": "1",
-    }
+    settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": url, "REQUEST_TIMEOUT": "600", "SHUTDOWN_TIMEOUT": "1"}
     async with uvicorn_process(tmp_path, **settings) as server:
         port = int((await server.url()).rpartition(":")[2])
         admin = await asyncpg.connect(url)

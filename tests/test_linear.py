@@ -1,12 +1,12 @@
-# [Task]: T100 [From]: specs/api/rest-endpoints.md
 """What of a request is looked at costs time that grows with its size, and not with its square."""
+# [Task]: T100 [From]: specs/api/rest-endpoints.md
 
 import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from fastapi.exceptions import RequestValidationError
@@ -16,10 +16,10 @@ from tests.databases import MakeDatabase
 from tests.service import Service, make_settings, running
 
 # A tenfold size takes ten times as long where it is linear, and a hundred where it is square.
-TENFOLD_AT_MOST: Final = 40
-SMALL: Final = 10_000
+TENFOLD_AT_MOST = 40
+SMALL = 10_000
 
-PATH: Final = "/api/somebody/tasks"
+PATH = "/api/somebody/tasks"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def repeated(text: bytes) -> Callable[[int], bytes]:
     return lambda size: text * (size // len(text))
 
 
-PARTS: Final[dict[str, Callable[[int], dict[str, Any]]]] = {
+PARTS: dict[str, Callable[[int], dict[str, Any]]] = {
     "a cookie of backslashes": header("cookie", lambda size: b'a="' + b"\\" * size + b'"'),
     "cookies": header("cookie", repeated(b"a=b; ")),
     "a token": header("authorization", lambda size: b"Bearer " + b"a" * size),
@@ -79,9 +79,7 @@ async def best_time(run: Callable[[], Any]) -> float:
 @pytest.mark.requirement("T100")
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
 @pytest.mark.parametrize("name", PARTS)
-async def test_a_part_of_a_request_costs_time_in_proportion(
-    service: Service, name: str, method: str
-) -> None:
+async def test_a_part_of_a_request_costs_time_in_proportion(service: Service, name: str, method: str) -> None:
     statuses = set()
 
     async def receive() -> dict[str, Any]:
@@ -105,16 +103,14 @@ async def test_a_part_of_a_request_costs_time_in_proportion(
     assert large < TENFOLD_AT_MOST * small
 
 
-BODIES: Final[dict[str, Callable[[int], bytes]]] = {
+BODIES: dict[str, Callable[[int], bytes]] = {
     "digits": repeated(b"1"),
     "digits in text": lambda size: b'"' + b"1" * size + b'"',
     "text without an end": lambda size: b"1" * 1000 + b'"' + b'\\"' * size,
     "quotes": lambda size: b"1" * 1000 + b'"' * size,
     "backslashes": lambda size: b"1" * 1000 + b'"' + b"\\" * size,
     "brackets": repeated(b"["),
-    "digits in the longest number": lambda size: (
-        b"[" + (b"9" * 999 + b",") * (size // 1000) + b"1]"
-    ),
+    "digits in the longest number": lambda size: b"[" + (b"9" * 999 + b",") * (size // 1000) + b"1]",
     "numbers": lambda size: b"[" + b"9" * 300 + (b"," + b"9" * 300) * (size // 300) + b"]",
     "fields": lambda size: json.dumps({str(n): n for n in range(size // 10)}).encode(),
     "the same field": lambda size: b'{"a":1' + b',"a":1' * (size // 6) + b"}",

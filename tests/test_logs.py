@@ -1,5 +1,5 @@
-# [Task]: T070, T073, T074, T081, T127 [From]: specs/api/rest-endpoints.md
 """Request ids and the log."""
+# [Task]: T070, T073, T074, T081, T127 [From]: specs/api/rest-endpoints.md
 
 import logging
 import re
@@ -16,9 +16,7 @@ from tests.service import Service, User, bearer, make_settings, make_token, runn
 
 
 @pytest.fixture
-def printed(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> pytest.LogCaptureFixture:
+def printed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
     """The log from INFO on, its text as it is printed."""
     monkeypatch.setattr(caplog.handler, "formatter", LineFormatter())
     caplog.set_level(logging.INFO)
@@ -38,9 +36,7 @@ async def test_a_sound_request_id_is_kept(service: Service, inbound: str) -> Non
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["mine\t", " mine ", "\t mine"])
-async def test_white_space_around_a_request_id_is_no_part_of_it(
-    service: Service, inbound: str
-) -> None:
+async def test_white_space_around_a_request_id_is_no_part_of_it(service: Service, inbound: str) -> None:
     response = await service.client.get("/health", headers={"X-Request-ID": inbound})
 
     assert response.headers["X-Request-ID"] == "mine"
@@ -93,9 +89,7 @@ async def test_each_request_is_a_line_of_its_level(
 
 
 @pytest.mark.requirement("T074")
-@pytest.mark.parametrize(
-    ("status", "level"), [(429, "WARNING"), (500, "ERROR"), (503, "ERROR"), (409, "INFO")]
-)
+@pytest.mark.parametrize(("status", "level"), [(429, "WARNING"), (500, "ERROR"), (503, "ERROR"), (409, "INFO")])
 async def test_a_refusal_and_a_failure_stand_out(
     database_url: str, caplog: pytest.LogCaptureFixture, status: int, level: str
 ) -> None:
@@ -113,9 +107,7 @@ async def test_a_refusal_and_a_failure_stand_out(
 
 
 @pytest.mark.requirement("T073", "T074")
-async def test_a_line_holds_no_line_break_query_or_token(
-    service: Service, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_line_holds_no_line_break_query_or_token(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     token = make_token("somebody")
 
@@ -172,9 +164,7 @@ def test_a_traceback_follows_its_line() -> None:
 
 
 @pytest.mark.requirement("T081")
-async def test_a_token_where_it_has_no_place_is_left_out(
-    service: Service, printed: pytest.LogCaptureFixture
-) -> None:
+async def test_a_token_where_it_has_no_place_is_left_out(service: Service, printed: pytest.LogCaptureFixture) -> None:
     token = make_token("x")
 
     headers = {"X-Request-ID": token[:128]}
@@ -189,9 +179,7 @@ async def test_a_token_where_it_has_no_place_is_left_out(
 
 
 @pytest.mark.requirement("T073")
-async def test_all_lines_of_a_request_carry_its_id(
-    alice: User, printed: pytest.LogCaptureFixture
-) -> None:
+async def test_all_lines_of_a_request_carry_its_id(alice: User, printed: pytest.LogCaptureFixture) -> None:
     await alice.get("/x", headers={"X-Request-ID": "mine", "Authorization": "Bearer x"})
 
     lines = printed.text.splitlines()
@@ -237,9 +225,7 @@ def test_no_line_is_longer_than_two_kilobytes(letter: str) -> None:
 
 
 @pytest.mark.requirement("T074", "T127")
-async def test_the_line_of_a_huge_path_is_bounded(
-    service: Service, printed: pytest.LogCaptureFixture
-) -> None:
+async def test_the_line_of_a_huge_path_is_bounded(service: Service, printed: pytest.LogCaptureFixture) -> None:
     # The client refuses so long a URL.
     async def receive() -> dict[str, object]:
         return {"type": "http.request"}
@@ -265,9 +251,7 @@ SPACES = ["".join(some) for count in range(4) for some in product(" \t\r\n", rep
 
 @pytest.mark.requirement("T081")
 @pytest.mark.parametrize("within", ["", " ", "\t", "\r\n"])
-@pytest.mark.parametrize(
-    "around", ["%s", "/api/%s/tasks", "Bearer %s, x", "a=%s", "/%%3D%s", "/%%253D%s"]
-)
+@pytest.mark.parametrize("around", ["%s", "/api/%s/tasks", "Bearer %s, x", "a=%s", "/%%3D%s", "/%%253D%s"])
 def test_a_token_is_left_out_however_its_json_is_laid_out(within: str, around: str) -> None:
     for before in (*SPACES, " " * 30):
         token = sign_raw(f'{before}{{{within}"alg":"HS256"}}', f'{within}{{"sub":"x","exp":1}}')
@@ -291,8 +275,7 @@ def test_what_has_the_shape_of_a_token_is_left_out(dot: str, header: str) -> Non
 
 @pytest.mark.requirement("T127")
 @pytest.mark.parametrize(
-    "piece",
-    ["a", "a.", f"{'a' * 16}.", "ICAg", f"{'ICAg' * 10}.", "%25", "25", "eyJ", "eyJ.", "-", "IHs"],
+    "piece", ["a", "a.", f"{'a' * 16}.", "ICAg", f"{'ICAg' * 10}.", "%25", "25", "eyJ", "eyJ.", "-", "IHs"]
 )
 @pytest.mark.parametrize("before", ["", "%", f"{'a' * 16}.a."])
 def test_a_token_is_looked_for_in_one_pass(before: str, piece: str) -> None:
@@ -336,6 +319,4 @@ def test_what_is_cut_off_is_no_part_of_a_token() -> None:
 )
 def test_other_names_stay(text: str) -> None:
     assert redact(text) == text
-    assert redact(f"Something of {text}, {text} and {text}.x") == (
-        f"Something of {text}, {text} and {text}.x"
-    )
+    assert redact(f"Something of {text}, {text} and {text}.x") == (f"Something of {text}, {text} and {text}.x")

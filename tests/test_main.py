@@ -1,5 +1,5 @@
-# [Task]: T030, T052, T114, T115, T128 [From]: specs/features/authentication.md, specs/database/schema.md, specs/reliability.md
 """The service as a newcomer runs it: `uvicorn main:app`, in a process of its own."""
+# [Task]: T030, T052, T114, T115, T128 [From]: specs/features/authentication.md, specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import os
@@ -27,9 +27,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - [\w.]+ - [A-Z]+ - .+")
 
 
 async def run_curl(line: str) -> str:
-    process = await asyncio.create_subprocess_shell(
-        f"{line} --silent --show-error --fail", stdout=subprocess.PIPE
-    )
+    process = await asyncio.create_subprocess_shell(f"{line} --silent --show-error --fail", stdout=subprocess.PIPE)
     return (await process.communicate())[0].decode()
 
 
@@ -51,9 +49,7 @@ def list_kept(folder: Path) -> list[str]:
         pytest.param(("--host", "::1"), id="ipv6"),
     ],
 )
-async def test_a_newcomer_pastes_a_line_and_has_a_task(
-    tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+async def test_a_newcomer_pastes_a_line_and_has_a_task(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     async with uvicorn_process(tmp_path, *arguments) as server:
         line = (await server.wait_for(r"\n(curl .+)\n"))[1]
         assert '"title":"Try the API"' in await run_curl(line)
@@ -87,9 +83,7 @@ async def test_several_workers_and_their_successors_print_one_token(tmp_path: Pa
 
 
 @pytest.mark.requirement("T128")
-async def test_a_token_is_printed_once_for_all_reloads_and_again_at_the_next_start(
-    tmp_path: Path,
-) -> None:
+async def test_a_token_is_printed_once_for_all_reloads_and_again_at_the_next_start(tmp_path: Path) -> None:
     for _ in range(2):
         async with uvicorn_process(tmp_path, "--reload", WATCHFILES_FORCE_POLLING="1") as server:
             await server.wait_for(r"\ncurl .+\n")
@@ -186,16 +180,12 @@ async def test_a_refusal_is_plain_and_not_a_success(tmp_path: Path) -> None:
 
     lines = server.output.splitlines()
     assert lines[0] == "The service can't start."
-    assert [line.split()[0] for line in lines[1:]] == [
-        *("DATABASE_URL", "ALLOWED_ORIGINS", "BETTER_AUTH_SECRET")
-    ]
+    assert [line.split()[0] for line in lines[1:]] == [*("DATABASE_URL", "ALLOWED_ORIGINS", "BETTER_AUTH_SECRET")]
     assert "hunter2" not in server.output
 
 
 @pytest.mark.requirement("T052", "T078")
-async def test_a_database_that_cannot_serve_ends_the_start_plainly(
-    tmp_path: Path, make_database: MakeDatabase
-) -> None:
+async def test_a_database_that_cannot_serve_ends_the_start_plainly(tmp_path: Path, make_database: MakeDatabase) -> None:
     url = (await make_database("postgresql")).replace("todo_test", "no_such")
     async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         assert await server.end() != 0

@@ -1,5 +1,5 @@
-# [Task]: T096 [From]: specs/reliability.md
 """The metrics: who may read them, in which form, and what they say."""
+# [Task]: T096 [From]: specs/reliability.md
 
 import asyncio
 import re
@@ -11,9 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import REGISTRY
-from prometheus_client.openmetrics.parser import (
-    text_string_to_metric_families as parse_openmetrics,
-)
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from starlette.responses import StreamingResponse
 
@@ -35,9 +33,7 @@ Numbers = dict[str, float]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-async def measured(
-    request: pytest.FixtureRequest, make_database: MakeDatabase
-) -> AsyncIterator[Service]:
+async def measured(request: pytest.FixtureRequest, make_database: MakeDatabase) -> AsyncIterator[Service]:
     url = await make_database(request.param)
     async with running(make_settings(database_url=url, metrics_token=METRICS_TOKEN)) as service:
         yield service
@@ -73,16 +69,12 @@ def growth(before: Numbers, after: Numbers, beginning: str) -> Numbers:
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
 async def test_without_the_setting_there_is_no_such_path(service: Service, method: str) -> None:
     for headers in ({}, SCRAPER, bearer(make_token("somebody")), bearer("None")):
-        assert (
-            await service.client.request(method, "/metrics", headers=headers)
-        ).status_code == 404
+        assert (await service.client.request(method, "/metrics", headers=headers)).status_code == 404
 
 
 @pytest.mark.requirement("T096")
 @pytest.mark.parametrize("authorization", [None, "", f"Basic {METRICS_TOKEN}", METRICS_TOKEN])
-async def test_nobody_reads_them_without_a_token(
-    measured: Service, authorization: str | None
-) -> None:
+async def test_nobody_reads_them_without_a_token(measured: Service, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
     response = await measured.client.get("/metrics", headers=headers)
@@ -109,9 +101,7 @@ async def test_nobody_reads_them_without_a_token(
     ],
     ids=lambda values: " and ".join(values)[:40],
 )
-async def test_nobody_reads_them_with_another_token(
-    measured: Service, authorization: list[str]
-) -> None:
+async def test_nobody_reads_them_with_another_token(measured: Service, authorization: list[str]) -> None:
     headers = [(b"Authorization", value.encode()) for value in authorization]
 
     response = await measured.client.get("/metrics", headers=headers)
@@ -134,9 +124,7 @@ async def test_their_token_opens_nothing_else(measured: Service) -> None:
 
 @pytest.mark.requirement("T096")
 async def test_they_are_answered_like_anything_else(measured: Service) -> None:
-    got = await measured.client.get(
-        "/metrics", headers={"Authorization": f"bearer {METRICS_TOKEN}"}
-    )
+    got = await measured.client.get("/metrics", headers={"Authorization": f"bearer {METRICS_TOKEN}"})
     head = await measured.client.head("/metrics", headers=SCRAPER)
     options = await measured.client.options("/metrics")
     refused = await measured.client.post("/metrics", headers=SCRAPER)
@@ -287,9 +275,7 @@ async def test_the_verdict_on_a_token_is_counted(
 
 
 @pytest.mark.requirement("T096")
-async def test_a_token_without_keys_to_tell_by_is_unverifiable(
-    make_database: MakeDatabase,
-) -> None:
+async def test_a_token_without_keys_to_tell_by_is_unverifiable(make_database: MakeDatabase) -> None:
     settings = make_settings(
         database_url=await make_database("sqlite"),
         # Nobody listens there.
@@ -308,16 +294,12 @@ async def test_a_token_without_keys_to_tell_by_is_unverifiable(
 
 
 @pytest.mark.requirement("T096")
-async def test_what_fails_is_counted_by_the_status_that_was_sent(
-    make_database: MakeDatabase,
-) -> None:
+async def test_what_fails_is_counted_by_the_status_that_was_sent(make_database: MakeDatabase) -> None:
     async def broken_off() -> AsyncIterator[str]:
         yield "half"
         raise ZeroDivisionError
 
-    settings = make_settings(
-        database_url=await make_database("sqlite"), metrics_token=METRICS_TOKEN
-    )
+    settings = make_settings(database_url=await make_database("sqlite"), metrics_token=METRICS_TOKEN)
     async with running(settings) as service:
 
         @service.app.get("/half")
@@ -366,10 +348,7 @@ async def test_a_worker_that_is_not_asked_says_how_its_pool_is_used(
 @pytest.mark.requirement("T096")
 async def test_the_requests_that_wait_for_a_connection(make_database: MakeDatabase) -> None:
     settings = make_settings(
-        database_url=await make_database("postgresql"),
-        db_pool_size=1,
-        db_max_overflow=0,
-        metrics_token=METRICS_TOKEN,
+        database_url=await make_database("postgresql"), db_pool_size=1, db_max_overflow=0, metrics_token=METRICS_TOKEN
     )
     name = "todo_pool_requests_waiting"
     async with running(settings) as service:
@@ -391,9 +370,7 @@ async def test_a_body_that_comes_too_late_is_counted(make_database: MakeDatabase
         yield b"{"
         await asyncio.Event().wait()
 
-    settings = make_settings(
-        database_url=await make_database("sqlite"), body_timeout=0.01, metrics_token=METRICS_TOKEN
-    )
+    settings = make_settings(database_url=await make_database("sqlite"), body_timeout=0.01, metrics_token=METRICS_TOKEN)
     async with running(settings) as service:
         before = await scrape(service)
 
@@ -414,9 +391,7 @@ async def test_faults_and_limits_are_there(measured: Service) -> None:
 
     after = await scrape(measured)
     assert growth(before, after, "todo_timeouts") == {'todo_timeouts_total{limit="pool"}': 1}
-    assert growth(before, after, "todo_database_faults_total") == {
-        'todo_database_faults_total{fault="made up"}': 1
-    }
+    assert growth(before, after, "todo_database_faults_total") == {'todo_database_faults_total{fault="made up"}': 1}
 
 
 @pytest.mark.requirement("T096")
@@ -461,6 +436,5 @@ async def test_without_their_folder_there_is_no_start(tmp_path: Path, folder: st
         assert await server.end() != 0
 
     assert re.fullmatch(
-        r"The service can't start\.\nPROMETHEUS_MULTIPROC_DIR is no folder to write to; .+\n",
-        server.output,
+        r"The service can't start\.\nPROMETHEUS_MULTIPROC_DIR is no folder to write to; .+\n", server.output
     )

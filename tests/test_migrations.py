@@ -1,5 +1,5 @@
-# [Task]: T040, T041, T042, T043 [From]: specs/database/schema.md
 """The schema: equal to the models, made once, and nobody else's."""
+# [Task]: T040, T041, T042, T043 [From]: specs/database/schema.md
 
 import asyncio
 import os
@@ -118,9 +118,7 @@ async def test_the_table_of_tasks(make_database: MakeDatabase) -> None:
 
 
 @pytest.mark.requirement("T043")
-async def test_better_auths_tables_stay_untouched(
-    make_database: MakeDatabase,
-) -> None:
+async def test_better_auths_tables_stay_untouched(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     admin = await asyncpg.connect(url)
     await admin.execute(BETTER_AUTH)

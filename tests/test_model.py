@@ -1,20 +1,14 @@
-# [Task]: T001, T002, T003, T004, T005, T006, T011, T013, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
 """Three users do whatever Hypothesis makes up, and a dictionary knows what has to come of it."""
+# [Task]: T001, T002, T003, T004, T005, T006, T011, T013, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
 
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import httpx
 import pytest
 from hypothesis import seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    Bundle,
-    RuleBasedStateMachine,
-    invariant,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.leaks import watch
 from tests.search import SEARCH, SEED
@@ -22,29 +16,17 @@ from tests.service import bearer, make_token
 
 Task = dict[str, Any]
 
-USERS: Final = st.sampled_from([0, 1, 2])
+USERS = st.sampled_from([0, 1, 2])
 # What Postgres and JSON can hold.
-TEXT: Final = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
-TITLES: Final = st.text(TEXT, min_size=1, max_size=200).filter(str.strip)
-DESCRIPTIONS: Final = st.none() | st.text(TEXT, max_size=1000)
-CREATIONS: Final = st.fixed_dictionaries(
-    {"title": TITLES}, optional={"description": DESCRIPTIONS, "user_id": st.text(TEXT)}
+TEXT = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
+TITLES = st.text(TEXT, min_size=1, max_size=200).filter(str.strip)
+DESCRIPTIONS = st.none() | st.text(TEXT, max_size=1000)
+CREATIONS = st.fixed_dictionaries({"title": TITLES}, optional={"description": DESCRIPTIONS, "user_id": st.text(TEXT)})
+UPDATES = st.fixed_dictionaries(
+    {}, optional={"title": TITLES, "description": DESCRIPTIONS, "completed": st.booleans(), "id": st.integers()}
 )
-UPDATES: Final = st.fixed_dictionaries(
-    {},
-    optional={
-        "title": TITLES,
-        "description": DESCRIPTIONS,
-        "completed": st.booleans(),
-        "id": st.integers(),
-    },
-)
-REFUSED: Final = st.sampled_from(
-    [{"title": " "}, {"title": None}, {"title": "x" * 201}, {"title": "a\0"}, {"title": 5}, []]
-)
-CALLS: Final = st.sampled_from(
-    [("GET", ""), ("PUT", ""), ("DELETE", ""), ("PATCH", "/complete"), ("GET", "/")]
-)
+REFUSED = st.sampled_from([{"title": " "}, {"title": None}, {"title": "x" * 201}, {"title": "a\0"}, {"title": 5}, []])
+CALLS = st.sampled_from([("GET", ""), ("PUT", ""), ("DELETE", ""), ("PATCH", "/complete"), ("GET", "/")])
 
 
 class ThreeUsers(RuleBasedStateMachine):
@@ -161,11 +143,7 @@ class ThreeUsers(RuleBasedStateMachine):
 
         response = self.ask(user, "GET", params=query)
 
-        chosen = [
-            task
-            for _, task in sorted(self.model[user].items())
-            if completed in {None, task["completed"]}
-        ]
+        chosen = [task for _, task in sorted(self.model[user].items()) if completed in {None, task["completed"]}]
         assert response.json() == chosen[offset : offset + limit]
 
     @rule(task=tasks, user=USERS, call=CALLS, body=UPDATES)
@@ -204,11 +182,8 @@ def watch_answer(response: httpx.Response) -> None:
 
 @pytest.mark.requirement("T001", "T002", "T003", "T004", "T005", "T006", "T011", "T013", "T020")
 def test_three_users_and_a_dictionary(live_port: int) -> None:
-    with httpx.Client(
-        base_url=f"http://127.0.0.1:{live_port}", event_hooks={"response": [watch_answer]}
-    ) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{live_port}", event_hooks={"response": [watch_answer]}) as client:
         ThreeUsers.client = client
         run_state_machine_as_test(
-            seed(SEED)(ThreeUsers),
-            settings=settings(SEARCH, stateful_step_count=25, print_blob=False),
+            seed(SEED)(ThreeUsers), settings=settings(SEARCH, stateful_step_count=25, print_blob=False)
         )

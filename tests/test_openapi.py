@@ -1,5 +1,5 @@
-# [Task]: T075, T076 [From]: specs/api/rest-endpoints.md
 """The OpenAPI document, as a generator of TypeScript reads it."""
+# [Task]: T075, T076 [From]: specs/api/rest-endpoints.md
 
 import tomllib
 from pathlib import Path
@@ -13,9 +13,7 @@ from tests.service import Service, make_settings
 DOCUMENT = create_app(make_settings()).openapi()
 SCHEMAS = DOCUMENT["components"]["schemas"]
 OPERATIONS = {
-    (method, path): operation
-    for path, item in DOCUMENT["paths"].items()
-    for method, operation in item.items()
+    (method, path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 }
 ERRORS = {"401", "403", "422", "500", "503"}
 
@@ -106,8 +104,7 @@ def test_bodies_are_named_and_say_what_is_required() -> None:
 @pytest.mark.requirement("T076")
 def test_parameters_have_their_types_and_bounds() -> None:
     parameters = {
-        parameter["name"]: parameter["schema"]
-        for parameter in OPERATIONS["get", "/api/{user_id}/tasks"]["parameters"]
+        parameter["name"]: parameter["schema"] for parameter in OPERATIONS["get", "/api/{user_id}/tasks"]["parameters"]
     }
 
     assert set(parameters) == {"user_id", "limit", "offset", "skip", "completed"}

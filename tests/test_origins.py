@@ -1,5 +1,5 @@
-# [Task]: T120 [From]: specs/api/rest-endpoints.md
 """Which browsers may call: origins, patterns of them, and the WARNING for any other."""
+# [Task]: T120 [From]: specs/api/rest-endpoints.md
 
 import re
 from collections.abc import AsyncIterator
@@ -81,31 +81,24 @@ async def test_patterns_stay_inside_of_a_label(
 
 
 @pytest.mark.requirement("T120")
-async def test_an_origin_that_is_not_allowed_is_told_once(
-    patterned: Service, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_an_origin_that_is_not_allowed_is_told_once(patterned: Service, caplog: pytest.LogCaptureFixture) -> None:
     def told() -> list[str]:
         return [r.getMessage() for r in caplog.records if "ALLOWED_ORIGINS" in r.getMessage()]
 
     for _ in range(3):
         await patterned.client.get("/health", headers={"Origin": "https://one.example"})
         await patterned.client.options(
-            "/health",
-            headers={"Origin": "https://one.example", "Access-Control-Request-Method": "GET"},
+            "/health", headers={"Origin": "https://one.example", "Access-Control-Request-Method": "GET"}
         )
         await patterned.client.get("/health", headers={"Origin": "https://exact.example"})
         # As a browser does on /docs.
         await patterned.client.post("/health", headers={"Origin": "http://testserver"})
     (line,) = told()
     assert line.startswith("A browser's origin is not allowed: 'https://one.example'. ")
-    assert {r.levelname for r in caplog.records if "ALLOWED_ORIGINS" in r.getMessage()} == {
-        "WARNING"
-    }
+    assert {r.levelname for r in caplog.records if "ALLOWED_ORIGINS" in r.getMessage()} == {"WARNING"}
 
     await patterned.client.get("/health", headers={"Origin": "https://two.example"})
-    await patterned.client.get(
-        "/health", headers={b"Origin": b"https://\x1b[31m\xff" + b"x" * 9000}
-    )
+    await patterned.client.get("/health", headers={b"Origin": b"https://\x1b[31m\xff" + b"x" * 9000})
     assert len(told()) == 3
     assert told()[2].isascii()
     assert told()[2].isprintable()
@@ -122,15 +115,11 @@ def test_no_origin_makes_a_pattern_search_for_long() -> None:
 
 
 @pytest.mark.requirement("T120")
-async def test_what_is_remembered_of_strangers_is_bounded(
-    patterned: Service, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_what_is_remembered_of_strangers_is_bounded(patterned: Service, caplog: pytest.LogCaptureFixture) -> None:
     for number in range(REMEMBERED_ORIGINS + 1):
         await patterned.client.get("/health", headers={"Origin": f"https://{number}.example"})
     caplog.clear()
 
     for number in (REMEMBERED_ORIGINS, 0):
         await patterned.client.get("/health", headers={"Origin": f"https://{number}.example"})
-    assert [r.args for r in caplog.records if r.levelname == "WARNING"] == [
-        ("'https://0.example'",)
-    ]
+    assert [r.args for r in caplog.records if r.levelname == "WARNING"] == [("'https://0.example'",)]

@@ -1,5 +1,5 @@
-# [Task]: T045, T053, T116, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 """To which host a `DATABASE_URL` leads, whatever the environment says and whichever fails."""
+# [Task]: T045, T053, T116, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 
 import asyncio
 import contextlib
@@ -124,9 +124,7 @@ async def test_a_url_without_a_host_is_this_machine(
 
 
 @pytest.mark.requirement("T116")
-async def test_no_variable_moves_or_changes_a_connection(
-    real_url: str, elsewhere: Pretender
-) -> None:
+async def test_no_variable_moves_or_changes_a_connection(real_url: str, elsewhere: Pretender) -> None:
     async with proxy_to(real_url) as proxy, connecting(proxy.url) as database:
         await database.execute(select(1), {})
         assert proxy.connections == 1
@@ -150,11 +148,7 @@ async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
 @pytest.mark.parametrize("home", ["/nowhere", "file", "sealed", ""])
 @pytest.mark.parametrize("sslmode", ["disable", "prefer"])
 async def test_a_home_that_cannot_be_read_does_no_harm(
-    make_database: MakeDatabase,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    home: str,
-    sslmode: str,
+    make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, sslmode: str
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "sealed").mkdir(mode=0)
@@ -206,10 +200,7 @@ async def test_allow_goes_on_with_tls_where_it_is_wanted() -> None:
 async def test_a_silent_host_is_asked_once_and_then_the_next(
     make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, sslmode: str
 ) -> None:
-    async with (
-        pretender() as silent,
-        proxy_to(await make_database("postgresql")) as proxy,
-    ):
+    async with pretender() as silent, proxy_to(await make_database("postgresql")) as proxy:
         url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{silent.port},127.0.0.1:")
         url += f"?connect_timeout=1&sslmode={sslmode}"
         async with connecting(url) as database:
@@ -219,10 +210,7 @@ async def test_a_silent_host_is_asked_once_and_then_the_next(
 
     assert len(silent.heard) == 1
     (line,) = [r.getMessage() for r in caplog.records if r.name == "backends.postgres"]
-    assert line == (
-        f"The database at 127.0.0.1:{silent.port} can't be used: no answer in time (TimeoutError,"
-        " silent)."
-    )
+    assert line == (f"The database at 127.0.0.1:{silent.port} can't be used: no answer in time (TimeoutError, silent).")
 
 
 @pytest.mark.requirement("T117")
@@ -257,17 +245,13 @@ async def test_a_refused_login_ends_the_search() -> None:
 
 
 @pytest.mark.requirement("T117", "T053")
-async def test_where_no_host_serves_each_is_told_and_it_is_a_503(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_where_no_host_serves_each_is_told_and_it_is_a_503(caplog: pytest.LogCaptureFixture) -> None:
     gone = pick_port()
     async with pretender(refusing("53300")) as full, pretender(refusing("57P03"), b"") as waking:
         hosts = f"127.0.0.1:{full.port},127.0.0.1:{gone},127.0.0.1:{waking.port}"
         settings = make_settings(database_url=f"postgresql://u:{PASSWORD}@{hosts}/todo")
         with pytest.raises(ServiceUnavailable, match="CannotConnectNowError, shutting_down"):
-            await connect_postgres(
-                settings.database.hosts, user="u", password=PASSWORD, database="x"
-            )
+            await connect_postgres(settings.database.hosts, user="u", password=PASSWORD, database="x")
 
     told = [r.getMessage() for r in caplog.records if r.name == "backends.postgres"]
     assert [line.split()[3] for line in told] == hosts.split(",")
@@ -332,18 +316,14 @@ async def test_after_a_failover_the_other_host_serves() -> None:
 
 @pytest.mark.requirement("T117")
 @pytest.mark.parametrize("attribute", ["read-write", "primary"])
-async def test_one_host_may_have_to_take_writes_too(
-    make_database: MakeDatabase, attribute: str
-) -> None:
+async def test_one_host_may_have_to_take_writes_too(make_database: MakeDatabase, attribute: str) -> None:
     async with proxy_to(await make_database("postgresql")) as proxy:
         url = f"{proxy.url}?target_session_attrs={attribute}"
         async with connecting(url) as database:
             await database.execute(select(1), {})
         async with connecting(url) as database:
             name = database.engine.url.database
-            await database.execute(
-                text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"), {}
-            )
+            await database.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"), {})
         async with connecting(url) as database:
             if attribute == "primary":
                 await database.execute(select(1), {})

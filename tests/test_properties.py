@@ -1,10 +1,10 @@
-# [Task]: T022, T023, T063, T124 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """Whatever Hypothesis makes up for a token, a body or a list of keys is taken or refused."""
+# [Task]: T022, T023, T063, T124 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import asyncio
 import json
 import time
-from typing import Any, Final
+from typing import Any
 
 import pytest
 from fastapi import Request
@@ -24,36 +24,32 @@ from tests.search import EXAMPLES, SEARCH, SEED
 from tests.service import sign_raw
 
 # These cost little.
-LONG_SEARCH: Final = settings(SEARCH, max_examples=20 * EXAMPLES)
-JSON: Final = st.recursive(
+LONG_SEARCH = settings(SEARCH, max_examples=20 * EXAMPLES)
+JSON = st.recursive(
     st.none()
     | st.booleans()
     | st.floats()
     | st.integers()
     | st.text()
     | st.sampled_from([10**400, -(10**400), 2**63, "x" * 300, "\ud800", "\0"]),
-    lambda children: (
-        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3)
-    ),
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=3), children, max_size=3),
     max_leaves=8,
 )
-NOW: Final = int(time.time())
+NOW = int(time.time())
 
 
 def some_of(names: list[str], values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({}, optional=dict.fromkeys(names, values))
 
 
-HEADERS: Final = some_of(
-    ["alg", "typ", "kid", "crit", "b64", "cty", "jku", "zip"],
-    JSON | st.sampled_from(["HS256", "JWT", "x"]),
+HEADERS = some_of(
+    ["alg", "typ", "kid", "crit", "b64", "cty", "jku", "zip"], JSON | st.sampled_from(["HS256", "JWT", "x"])
 )
-CLAIMS: Final = some_of(
-    ["sub", "exp", "nbf", "iat", "iss", "aud", "jti"],
-    JSON | st.sampled_from(["somebody", "me", "you", NOW, FUTURE]),
+CLAIMS = some_of(
+    ["sub", "exp", "nbf", "iat", "iss", "aud", "jti"], JSON | st.sampled_from(["somebody", "me", "you", NOW, FUTURE])
 )
-GOOD_HEADER: Final = {"alg": "HS256", "typ": "JWT"}
-GOOD_CLAIMS: Final = {"sub": "somebody", "exp": FUTURE, "iss": "me", "aud": "you"}
+GOOD_HEADER = {"alg": "HS256", "typ": "JWT"}
+GOOD_CLAIMS = {"sub": "somebody", "exp": FUTURE, "iss": "me", "aud": "you"}
 
 
 @pytest.mark.requirement("T022", "T023")
@@ -64,9 +60,7 @@ GOOD_CLAIMS: Final = {"sub": "somebody", "exp": FUTURE, "iss": "me", "aud": "you
     headers=HEADERS | HEADERS.map(lambda more: more | GOOD_HEADER),
     claims=CLAIMS.map(lambda more: GOOD_CLAIMS | more) | JSON,
 )
-def test_a_signed_token_is_good_or_not(
-    expected: dict[str, str], headers: dict[str, Any], claims: Any
-) -> None:
+def test_a_signed_token_is_good_or_not(expected: dict[str, str], headers: dict[str, Any], claims: Any) -> None:
     verifier = TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None, **expected)
     token = sign_raw(json.dumps(headers), json.dumps(claims))
 
@@ -101,7 +95,7 @@ def test_a_body_is_json_or_not(body: bytes) -> None:
         assert json.dumps(content).encode()
 
 
-ENTRIES: Final = st.fixed_dictionaries(
+ENTRIES = st.fixed_dictionaries(
     {},
     optional={
         "kid": JSON | st.just("x"),

@@ -1,5 +1,5 @@
-# [Task]: T118, T119, T121 [From]: specs/api/rest-endpoints.md
 """What a start says of its settings, and what it makes of variables that libraries read."""
+# [Task]: T118, T119, T121 [From]: specs/api/rest-endpoints.md
 
 import asyncio
 import sys
@@ -36,18 +36,9 @@ def report(caplog: pytest.LogCaptureFixture, **values: Any) -> tuple[str, list[s
             {"database_url": f"postgresql://u:{PASSWORD}@h1,[::1]:5433/x"},
             "the database is x at h1:5432, [::1]:5433 (asyncpg); ",
         ),
-        (
-            {"database_url": f"postgresql://u:{PASSWORD}@h1"},
-            "the database is named as its user at h1:5432 (asyncpg); ",
-        ),
-        (
-            {"database_url": "sqlite:///./other.db"},
-            "the database is the file ./other.db (aiosqlite); ",
-        ),
-        (
-            {"jwt_algorithm": "HS512"},
-            "; tokens are verified by the secret of BETTER_AUTH_SECRET (HS512); ",
-        ),
+        ({"database_url": f"postgresql://u:{PASSWORD}@h1"}, "the database is named as its user at h1:5432 (asyncpg); "),
+        ({"database_url": "sqlite:///./other.db"}, "the database is the file ./other.db (aiosqlite); "),
+        ({"jwt_algorithm": "HS512"}, "; tokens are verified by the secret of BETTER_AUTH_SECRET (HS512); "),
         (
             {"better_auth_secret": None, "better_auth_url": "https://app.example/api/auth"},
             "; tokens are verified by the keys published at https://app.example/api/auth/jwks; ",
@@ -56,10 +47,7 @@ def report(caplog: pytest.LogCaptureFixture, **values: Any) -> tuple[str, list[s
             {"better_auth_url": "https://a.example", "jwks_url": "https://b.example/k"},
             " BETTER_AUTH_SECRET (HS256) and the keys published at https://b.example/k; ",
         ),
-        (
-            {"better_auth_secret": None},
-            "; tokens are verified by the development secret (HS256); ",
-        ),
+        ({"better_auth_secret": None}, "; tokens are verified by the development secret (HS256); "),
         (
             {"allowed_origins": ["https://a.example", "https://*.b.example"]},
             "; browsers may call from https://a.example, https://*.b.example; /docs ",
@@ -67,9 +55,7 @@ def report(caplog: pytest.LogCaptureFixture, **values: Any) -> tuple[str, list[s
         ({"allowed_origins": []}, "; browsers may call from nowhere; /docs "),
     ],
 )
-def test_a_start_says_what_is_in_force(
-    caplog: pytest.LogCaptureFixture, values: dict[str, Any], said: str
-) -> None:
+def test_a_start_says_what_is_in_force(caplog: pytest.LogCaptureFixture, values: dict[str, Any], said: str) -> None:
     line, _ = report(caplog, **values)
 
     assert said in line
@@ -93,19 +79,11 @@ def test_an_sqlite_file_that_nobody_named_is_told(
 
 
 @pytest.mark.requirement("T118")
-@pytest.mark.parametrize(
-    "wrap", ["'{}'", '"{}"', " {}", "{}\n", "\t{}", "{}\r\n", "`{}`", "“{}”", "\u00a0{}", "'{}"]
-)
-def test_a_secret_in_quotes_or_white_space_is_told(
-    caplog: pytest.LogCaptureFixture, wrap: str
-) -> None:
-    _, warnings = report(
-        caplog, database_url="sqlite:///./todo.db", better_auth_secret=wrap.format(SECRET)
-    )
+@pytest.mark.parametrize("wrap", ["'{}'", '"{}"', " {}", "{}\n", "\t{}", "{}\r\n", "`{}`", "“{}”", "\u00a0{}", "'{}"])
+def test_a_secret_in_quotes_or_white_space_is_told(caplog: pytest.LogCaptureFixture, wrap: str) -> None:
+    _, warnings = report(caplog, database_url="sqlite:///./todo.db", better_auth_secret=wrap.format(SECRET))
 
-    assert [warning.split()[:4] for warning in warnings] == [
-        ["BETTER_AUTH_SECRET", "has", "quotes", "or"]
-    ]
+    assert [warning.split()[:4] for warning in warnings] == [["BETTER_AUTH_SECRET", "has", "quotes", "or"]]
 
 
 @pytest.mark.requirement("T118")
@@ -132,9 +110,7 @@ async def test_a_migration_by_hand_tells_of_the_file_too(tmp_path: Path) -> None
 
 
 @pytest.mark.requirement("T119")
-async def test_the_line_comes_once_also_where_the_start_fails(
-    tmp_path: Path, make_database: MakeDatabase
-) -> None:
+async def test_the_line_comes_once_also_where_the_start_fails(tmp_path: Path, make_database: MakeDatabase) -> None:
     url = (await make_database("postgresql")).replace("todo_test", "no_such")
     async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         await server.end()

@@ -1,6 +1,7 @@
-# [Task]: T079 [From]: specs/api/rest-endpoints.md
 """Specifications, code and tests name each other."""
+# [Task]: T079 [From]: specs/api/rest-endpoints.md
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,26 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 REQUIREMENT = re.compile(r"^- \*\*(T\d{3})\*\* ", re.MULTILINE)
-HEADER = re.compile(r"(?:#|//) \[Task\]: (T\d{3}(?:, T\d{3})*) \[From\]: (\S+\.md(?:, \S+\.md)*)")
+HEADER = re.compile(r"(?:#!.*\n)?(?:#|//) \[Task\]: (T\d{3}(?:, T\d{3})*) \[From\]: (\S+\.md(?:, \S+\.md)*)\n")
 MARKER = re.compile(r"mark\.requirement\(([^)]*)\)")
 
 SPECS = {
-    path.relative_to(ROOT).as_posix(): REQUIREMENT.findall(path.read_text())
-    for path in ROOT.glob("specs/**/*.md")
+    path.relative_to(ROOT).as_posix(): REQUIREMENT.findall(path.read_text()) for path in ROOT.glob("specs/**/*.md")
 }
 CODE = [
     path
     for folder in (
-        *(
-            "",
-            "auth/",
-            "backends/",
-            "middleware/",
-            "migrations/**/",
-            "routes/",
-            "runtime/",
-            "benchmarks/",
-        ),
+        *("", "auth/", "backends/", "middleware/", "migrations/**/", "routes/", "runtime/", "benchmarks/"),
         *("tests/", "tests/faults/"),
     )
     for pattern in ("*.py", "*.mako")
@@ -47,9 +38,10 @@ def test_each_requirement_stands_once() -> None:
 @pytest.mark.requirement("T079")
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_each_code_file_names_its_requirements(path: Path) -> None:
-    lines = path.read_text().splitlines()
-    header = HEADER.fullmatch(lines[1] if lines[0].startswith("#!") else lines[0])
-
+    text = path.read_text()
+    # Behind the docstring, which is the first that a tool shows of a module.
+    docstring = ast.get_docstring(ast.parse(text), clean=False) if path.suffix == ".py" else None
+    header = HEADER.match(text, text.index(f'{docstring}"""\n') + len(docstring) + 4 if docstring else 0)
     assert header
     ids, specs = header[1].split(", "), header[2].split(", ")
     assert set(specs) <= set(SPECS)

@@ -1,5 +1,5 @@
-# [Task]: T063, T076 [From]: specs/api/rest-endpoints.md
 """Schemathesis reads the OpenAPI document and looks for requests whose answers break its word."""
+# [Task]: T063, T076 [From]: specs/api/rest-endpoints.md
 
 import json
 import os

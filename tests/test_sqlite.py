@@ -1,5 +1,5 @@
-# [Task]: T042, T049, T050, T053, T087, T107, T108, T109 [From]: specs/database/schema.md, specs/reliability.md
 """The database in a file: who may read it, one writer at a time, and a file that is taken away."""
+# [Task]: T042, T049, T050, T053, T087, T107, T108, T109 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import os
@@ -105,9 +105,7 @@ def mode(path: Path) -> int:
 @pytest.mark.requirement("T107")
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize("is_migrated_before", [False, True])
-async def test_what_the_service_makes_is_for_its_owner_alone(
-    file: Path, *, is_migrated_before: bool
-) -> None:
+async def test_what_the_service_makes_is_for_its_owner_alone(file: Path, *, is_migrated_before: bool) -> None:
     if is_migrated_before:
         await upgrade_schema(make_settings(database_url=f"sqlite:///{file}"))
         assert mode(file) == 0o600
@@ -188,9 +186,7 @@ async def locked_by_a_unit(service: Service) -> AsyncIterator[None]:
 
 @pytest.mark.requirement("T108")
 @pytest.mark.parametrize("is_ours", [True, False])
-async def test_a_writer_waits_for_the_lock_as_long_as_for_a_statement(
-    file: Path, *, is_ours: bool
-) -> None:
+async def test_a_writer_waits_for_the_lock_as_long_as_for_a_statement(file: Path, *, is_ours: bool) -> None:
     async with serving(file, db_statement_timeout=0.5) as service:
         user = service.user("a")
         faults = counted("database_faults", fault=Fault.LOCKED)
@@ -221,9 +217,7 @@ async def test_a_writer_goes_on_when_another_process_is_done(file: Path) -> None
 
 @pytest.mark.requirement("T108", "T089")
 @pytest.mark.parametrize("ending", ["cancelled", "late"])
-async def test_a_writer_that_is_given_up_leaves_its_place_and_no_lock(
-    file: Path, ending: str
-) -> None:
+async def test_a_writer_that_is_given_up_leaves_its_place_and_no_lock(file: Path, ending: str) -> None:
     limit = 0.5 if ending == "late" else 600
     async with serving(file, db_statement_timeout=600, request_timeout=limit) as service:
         async with locked_by_another(file):
@@ -307,9 +301,7 @@ async def test_a_file_that_is_taken_away_is_503(
 
 @pytest.mark.requirement("T109")
 @pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), COMPANIONS])
-async def test_what_was_acknowledged_outlives_the_log_and_a_restart(
-    file: Path, suffixes: tuple[str, ...]
-) -> None:
+async def test_what_was_acknowledged_outlives_the_log_and_a_restart(file: Path, suffixes: tuple[str, ...]) -> None:
     async with serving(file) as service:
         remove(*suffixes)(file)
         await expect_unavailable(service)
@@ -471,9 +463,7 @@ def set_mode(file: Path, mode: int) -> None:
 
 
 @pytest.mark.requirement("T053", "T061", "T087", "T109")
-async def test_a_read_only_file_is_ready_and_says_so(
-    nobodys: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_read_only_file_is_ready_and_says_so(nobodys: Path, caplog: pytest.LogCaptureFixture) -> None:
     async with serving(nobodys) as service:
         set_mode(nobodys, 0o400)
         engine = service.app.state.database.engine

@@ -1,5 +1,5 @@
-# [Task]: T041, T045, T052, T110, T111, T112 [From]: specs/database/schema.md, specs/reliability.md
 """A start: what it waits for, what it refuses, and how that is mended."""
+# [Task]: T041, T045, T052, T110, T111, T112 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import contextlib
@@ -60,9 +60,7 @@ async def refusal_of(settings: Settings) -> str:
 
 def lines_of(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     return [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno == level and record.name == "runtime.startup"
+        record.getMessage() for record in caplog.records if record.levelno == level and record.name == "runtime.startup"
     ]
 
 
@@ -81,9 +79,7 @@ async def test_a_start_waits_for_a_database_that_wakes(
 ) -> None:
     async with proxy_to(await make_database("postgresql")) as proxy:
         proxy.passes.clear()
-        waiting = asyncio.create_task(
-            start(make_settings(database_url=proxy.url, db_connect_timeout=0.5))
-        )
+        waiting = asyncio.create_task(start(make_settings(database_url=proxy.url, db_connect_timeout=0.5)))
         await asyncio.sleep(1)
         assert not waiting.done()
         proxy.passes.set()
@@ -100,12 +96,8 @@ async def test_a_start_waits_for_a_database_that_wakes(
         ("postgresql://user:hunter2@no-such-host.invalid/todo", "gaierror"),
     ],
 )
-async def test_a_start_gives_up_with_a_plain_reason(
-    monkeypatch: pytest.MonkeyPatch, url: str, reason: str
-) -> None:
-    monkeypatch.setattr(
-        "runtime.startup.FIRST_RETRY_SECONDS", 60
-    )  # which is more patience than there is
+async def test_a_start_gives_up_with_a_plain_reason(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
+    monkeypatch.setattr("runtime.startup.FIRST_RETRY_SECONDS", 60)  # which is more patience than there is
 
     message = await refusal_of(make_settings(database_url=url))
 
@@ -133,11 +125,7 @@ async def test_a_silent_database_ends_a_start_in_time(
     ],
 )
 async def test_a_start_does_not_wait_where_that_is_vain(
-    make_database: MakeDatabase,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    url: str,
-    reason: str,
+    make_database: MakeDatabase, tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, reason: str
 ) -> None:
     postgres = (await make_database("postgresql")).replace("todo_test", "no_such")
     (tmp_path / "no.db").write_text("no database" * 100)
@@ -177,12 +165,7 @@ GOT_THROUGH = fatal("3D000", "it got through")
     ],
 )
 async def test_what_a_server_refuses_is_told_at_once_with_its_cure(
-    tls: ssl.SSLContext,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    query: str,
-    answer: bytes,
-    hint: str,
+    tls: ssl.SSLContext, tmp_path: Path, caplog: pytest.LogCaptureFixture, query: str, answer: bytes, hint: str
 ) -> None:
     async with pretending(answer, tls) as (port, received):
         query = query.format(cert=tmp_path / "cert.pem")
@@ -257,10 +240,7 @@ def worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.requirement("T110")
 async def test_a_worker_outwaits_what_would_end_a_single_process(
-    make_database: MakeDatabase,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    worker: None,
+    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, worker: None
 ) -> None:
     monkeypatch.setattr("db.START_PATIENCE_SECONDS", 1)
     monkeypatch.setattr("runtime.startup.FIRST_RETRY_SECONDS", 1)
@@ -276,10 +256,7 @@ async def test_a_worker_outwaits_what_would_end_a_single_process(
 
 @pytest.mark.requirement("T110")
 async def test_a_worker_outwaits_what_waiting_alone_does_not_mend(
-    database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    worker: None,
+    database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, worker: None
 ) -> None:
     settings = make_settings(database_url=database_url)
     await start(settings)
@@ -318,10 +295,7 @@ async def test_a_schema_that_is_ahead_is_served_with_one_warning(
 ) -> None:
     await start(make_settings(database_url=database_url))
     settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
-    later = [
-        "ALTER TABLE task ADD COLUMN priority integer NOT NULL DEFAULT 0",
-        "ALTER TABLE task ADD COLUMN due date",
-    ]
+    later = ["ALTER TABLE task ADD COLUMN priority integer NOT NULL DEFAULT 0", "ALTER TABLE task ADD COLUMN due date"]
     await run(settings, *later)
     await set_revision(settings, "0999")
 
@@ -335,9 +309,7 @@ async def test_a_schema_that_is_ahead_is_served_with_one_warning(
 @pytest.mark.requirement("T111")
 @both_ways
 @pytest.mark.parametrize("revision", ["0000", "1a2b3c4d5e6f", "999", "09999"])
-async def test_a_revision_that_is_not_ours_is_refused(
-    database_url: str, migrates: str, revision: str
-) -> None:
+async def test_a_revision_that_is_not_ours_is_refused(database_url: str, migrates: str, revision: str) -> None:
     await start(make_settings(database_url=database_url))
     settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
     await set_revision(settings, revision)
@@ -347,9 +319,7 @@ async def test_a_revision_that_is_not_ours_is_refused(
 
 @pytest.mark.requirement("T111")
 @pytest.mark.parametrize("revision", ["none", *REVISIONS[:-1]])
-async def test_without_migrating_a_schema_that_is_behind_is_refused(
-    database_url: str, revision: str
-) -> None:
+async def test_without_migrating_a_schema_that_is_behind_is_refused(database_url: str, revision: str) -> None:
     settings = make_settings(database_url=database_url, db_migrate_on_start=False)
     if revision != "none":
         await upgrade_to(settings, revision)
@@ -378,9 +348,7 @@ async def upgrade_to(settings: Settings, revision: str) -> None:
 
 @pytest.mark.requirement("T112")
 @both_ways
-async def test_a_table_of_that_name_is_refused_until_it_is_renamed(
-    database_url: str, migrates: str
-) -> None:
+async def test_a_table_of_that_name_is_refused_until_it_is_renamed(database_url: str, migrates: str) -> None:
     settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
     await run(settings, TUTORIAL)
 
@@ -416,9 +384,7 @@ def cure_in(message: str) -> str:
 async def test_a_table_that_requests_could_not_use_is_refused(
     make_database: MakeDatabase, migrates: str, change: str
 ) -> None:
-    settings = make_settings(
-        database_url=await make_database("postgresql"), db_migrate_on_start=migrates
-    )
+    settings = make_settings(database_url=await make_database("postgresql"), db_migrate_on_start=migrates)
     await upgrade_schema(settings)
     await run(settings, "CREATE TYPE strange AS RANGE (subtype = float8)")
     await run(settings, f"ALTER TABLE task {change}")
@@ -436,9 +402,7 @@ async def test_a_table_that_requests_could_not_use_is_refused(
         "ADD COLUMN number bigint GENERATED BY DEFAULT AS IDENTITY",
     ],
 )
-async def test_a_table_that_is_wider_than_ours_is_served(
-    make_database: MakeDatabase, change: str
-) -> None:
+async def test_a_table_that_is_wider_than_ours_is_served(make_database: MakeDatabase, change: str) -> None:
     settings = make_settings(database_url=await make_database("postgresql"))
     await upgrade_schema(settings)
     await run(settings, f"ALTER TABLE task {change}")
@@ -488,15 +452,11 @@ async def site(make_database: MakeDatabase) -> AsyncIterator[Site]:
         pytest.param(HEAD, "REVOKE ALL ON SCHEMA public FROM PUBLIC", "selected", id="no usage"),
         pytest.param(HEAD, "", "read the schema's version", id="version unreadable"),
         pytest.param(
-            HEAD,
-            "GRANT SELECT ON task_schema_version, task TO {role}",
-            "use the table `task`",
-            id="tasks unusable",
+            HEAD, "GRANT SELECT ON task_schema_version, task TO {role}", "use the table `task`", id="tasks unusable"
         ),
         pytest.param(
             "0001",
-            "GRANT SELECT ON task_schema_version, task TO {role};"
-            "GRANT CREATE ON SCHEMA public TO {role}",
+            "GRANT SELECT ON task_schema_version, task TO {role};GRANT CREATE ON SCHEMA public TO {role}",
             "change the table `task`",
             id="no owner",
         ),
@@ -526,12 +486,8 @@ async def test_a_right_that_is_missing_is_told_by_the_statement_that_gives_it(
 
 
 @pytest.mark.requirement("T112")
-async def test_a_role_that_may_not_connect_is_told_so_at_once(
-    site: Site, caplog: pytest.LogCaptureFixture
-) -> None:
-    await site.admin.execute(
-        f'REVOKE CONNECT ON DATABASE "{make_url(site.owner.database.url).database}" FROM PUBLIC'
-    )
+async def test_a_role_that_may_not_connect_is_told_so_at_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    await site.admin.execute(f'REVOKE CONNECT ON DATABASE "{make_url(site.owner.database.url).database}" FROM PUBLIC')
 
     assert "GRANT CONNECT ON DATABASE" in await refusal_of(site.settings)
 

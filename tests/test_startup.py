@@ -1,5 +1,5 @@
-# [Task]: T030, T052, T128 [From]: specs/features/authentication.md, specs/database/schema.md
 """What a server is told of a start, and the demo where no server is."""
+# [Task]: T030, T052, T128 [From]: specs/features/authentication.md, specs/database/schema.md
 
 import multiprocessing
 import os
@@ -53,10 +53,7 @@ async def start(
 async def test_a_start_that_succeeds() -> None:
     sent, raised = await start()
 
-    assert [message["type"] for message in sent] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.complete",
-    ]
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
     assert raised is None
 
 
@@ -82,10 +79,7 @@ async def test_a_start_that_fails_unforeseen_keeps_its_traceback() -> None:
 async def test_an_end_that_fails_is_reported_once() -> None:
     sent, raised = await start(at_end=ValueError("unforeseen"))
 
-    assert [message["type"] for message in sent] == [
-        "lifespan.startup.complete",
-        "lifespan.shutdown.failed",
-    ]
+    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
     assert isinstance(raised, ValueError)
 
 
@@ -140,9 +134,7 @@ def test_the_address_of_a_listening_socket(tmp_path: Path, family: str) -> None:
 
 
 @pytest.mark.requirement("T030")
-def test_the_development_secret_is_made_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_development_secret_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
     first = development_secret()
@@ -177,9 +169,7 @@ def test_what_is_no_file_of_its_own_is_no_development_secret(
 
 
 @pytest.mark.requirement("T128")
-def test_a_start_that_leaves_no_mark_counts_as_the_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_start_that_leaves_no_mark_counts_as_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -1,5 +1,5 @@
-# [Task]: T011, T014, T084 [From]: specs/features/task-crud.md, specs/performance.md
 """No statement without its owner, and time that never goes back."""
+# [Task]: T011, T014, T084 [From]: specs/features/task-crud.md, specs/performance.md
 
 import ast
 import asyncio
@@ -90,9 +90,7 @@ def faults_of(code: str) -> set[str]:
     faults = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
-            faults |= {
-                name.name for name in node.names if name.name.startswith(("sqlalchemy", "sqlmodel"))
-            }
+            faults |= {name.name for name in node.names if name.name.startswith(("sqlalchemy", "sqlmodel"))}
         elif isinstance(node, ast.ImportFrom):
             names = {name.name for name in node.names}
             faults |= names & MAKERS
@@ -212,9 +210,7 @@ async def test_time_moves_even_where_the_clock_goes_back(service: Service, alice
         before = row["updated_at"]
 
     later = datetime(2300, 1, 1, tzinfo=UTC)
-    (row,) = await database.execute(
-        statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": later}
-    )
+    (row,) = await database.execute(statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": later})
     assert row["updated_at"] == later
     assert row["created_at"] == datetime.fromisoformat(created["created_at"])
 
@@ -223,9 +219,7 @@ async def test_time_moves_even_where_the_clock_goes_back(service: Service, alice
 async def test_time_moves_with_every_one_of_many_changes_at_once(alice: User) -> None:
     task_id = (await alice.new_task())["id"]
 
-    answers = await asyncio.gather(
-        *(alice.put(task_id, {"title": f"Title {number}"}) for number in range(20))
-    )
+    answers = await asyncio.gather(*(alice.put(task_id, {"title": f"Title {number}"}) for number in range(20)))
 
     times = sorted(answer.json()["updated_at"] for answer in answers)
     assert len(set(times)) == 20

@@ -1,5 +1,5 @@
-# [Task]: T001, T002, T003, T004, T005, T006, T007, T013 [From]: specs/features/task-crud.md
 """The six endpoints, on both databases."""
+# [Task]: T001, T002, T003, T004, T005, T006, T007, T013 [From]: specs/features/task-crud.md
 
 import asyncio
 import re
@@ -20,10 +20,7 @@ async def test_a_new_task_is_answered_whole(alice: User) -> None:
 
     assert response.status_code == 201
     task = response.json()
-    assert list(task) == [
-        *("id", "user_id", "title", "description"),
-        *("completed", "created_at", "updated_at"),
-    ]
+    assert list(task) == [*("id", "user_id", "title", "description"), *("completed", "created_at", "updated_at")]
     assert isinstance(task["id"], int)
     assert task["user_id"] == alice.id
     assert task["title"] == "Buy milk"
@@ -118,9 +115,7 @@ async def test_the_list_has_a_hundred_tasks_unless_told(alice: User) -> None:
         {"title": "New", "description": None, "completed": True},
     ],
 )
-async def test_an_update_changes_what_is_sent_and_nothing_else(
-    alice: User, change: dict[str, Any]
-) -> None:
+async def test_an_update_changes_what_is_sent_and_nothing_else(alice: User, change: dict[str, Any]) -> None:
     task = await alice.new_task("Old", description="Old")
 
     response = await alice.put(task["id"], change)
@@ -167,9 +162,7 @@ async def test_a_frontend_may_send_the_whole_task_back(alice: User) -> None:
 
 @pytest.mark.requirement("T010")
 async def test_what_is_not_the_clients_is_ignored_on_creation(alice: User, bob: User) -> None:
-    task = await alice.new_task(
-        id=1, user_id=bob.id, completed=True, created_at="1999-01-01T00:00:00Z"
-    )
+    task = await alice.new_task(id=1, user_id=bob.id, completed=True, created_at="1999-01-01T00:00:00Z")
 
     assert task["user_id"] == alice.id
     assert task["completed"] is False

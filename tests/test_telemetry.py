@@ -1,5 +1,5 @@
-# [Task]: T097 [From]: specs/reliability.md
 """FastAPI's OpenTelemetry: off where no exporter is set up, and what arrives where one is."""
+# [Task]: T097 [From]: specs/reliability.md
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,7 @@ from threading import Thread
 
 import httpx
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -98,9 +96,7 @@ def test_it_is_on_for_what_has_an_exporter(
 
 
 @pytest.mark.requirement("T078", "T097")
-def test_without_its_packages_there_is_no_start(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_without_its_packages_there_is_no_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def find_none(name: str) -> str:
         raise PackageNotFoundError(name)
 
@@ -124,9 +120,7 @@ async def test_the_span_of_a_request_arrives_and_holds_no_secret(tmp_path: Path)
     with collector() as (endpoint, received):
         environment = {"BETTER_AUTH_SECRET": SECRET, ENDPOINT: endpoint}
         async with uvicorn_process(tmp_path, **environment) as server:
-            async with httpx.AsyncClient(
-                base_url=await server.url(), headers=bearer(token)
-            ) as client:
+            async with httpx.AsyncClient(base_url=await server.url(), headers=bearer(token)) as client:
                 assert (await client.get("/api/me/tasks")).status_code == 200
                 assert (await client.get(f"/api/me/tasks?token={token}")).status_code == 200
                 assert (await client.get(f"/api/{token}/tasks")).status_code == 403
@@ -136,11 +130,7 @@ async def test_the_span_of_a_request_arrives_and_holds_no_secret(tmp_path: Path)
             await server.end()
 
     # What was left is sent before the end.
-    traces = [
-        ExportTraceServiceRequest.FromString(body)
-        for path, body in received
-        if path == "/v1/traces"
-    ]
+    traces = [ExportTraceServiceRequest.FromString(body) for path, body in received if path == "/v1/traces"]
     spans = [
         span
         for trace in traces
@@ -149,10 +139,7 @@ async def test_the_span_of_a_request_arrives_and_holds_no_secret(tmp_path: Path)
         for span in scope.spans
     ]
     requests = [span for span in spans if span.kind == Span.SPAN_KIND_SERVER]
-    assert [span.name for span in requests] == [
-        *["GET /api/{user_id}/tasks"] * 3,
-        "POST /api/{user_id}/tasks",
-    ]
+    assert [span.name for span in requests] == [*["GET /api/{user_id}/tasks"] * 3, "POST /api/{user_id}/tasks"]
     shown = [attributes_of(span) for span in requests]
     assert [one["url.path"] for one in shown] == [
         *("/api/me/tasks", "/api/me/tasks", "/api/[token]/tasks", "/api/me/tasks")

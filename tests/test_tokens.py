@@ -1,7 +1,7 @@
-# [Task]: T022, T023, T024, T082, T125 [From]: specs/features/authentication.md
 """Good tokens against the whole service, and what the settings make of them. Bad ones are in
 `corpus.py`.
 """
+# [Task]: T022, T023, T024, T082, T125 [From]: specs/features/authentication.md
 
 import json
 import time
@@ -138,9 +138,7 @@ async def test_the_longest_token_that_is_read(service: Service) -> None:
 
 @pytest.mark.requirement("T024")
 @pytest.mark.parametrize("configured", ["HS256", "HS384", "HS512"])
-async def test_only_the_configured_algorithm_is_served(
-    make_database: MakeDatabase, configured: str
-) -> None:
+async def test_only_the_configured_algorithm_is_served(make_database: MakeDatabase, configured: str) -> None:
     settings = make_settings(database_url=await make_database("sqlite"), jwt_algorithm=configured)
     async with running(settings) as service:
         for algorithm in ("HS256", "HS384", "HS512"):
@@ -150,12 +148,8 @@ async def test_only_the_configured_algorithm_is_served(
 
 
 @pytest.mark.requirement("T024")
-async def test_issuer_and_audience_are_checked_when_set(
-    make_database: MakeDatabase,
-) -> None:
-    settings = make_settings(
-        database_url=await make_database("sqlite"), jwt_issuer="me", jwt_audience="you"
-    )
+async def test_issuer_and_audience_are_checked_when_set(make_database: MakeDatabase) -> None:
+    settings = make_settings(database_url=await make_database("sqlite"), jwt_issuer="me", jwt_audience="you")
     async with running(settings) as service:
         for good in ({"aud": "you"}, {"aud": ["she", "you"]}):
             assert await ask(service, f"Bearer {make_token(USER, iss='me', **good)}") == (200, [])
@@ -234,11 +228,7 @@ async def test_the_log_says_what_issuer_and_audience_were_expected(
             for name in ("EdDSA", "ES256", "ES512", "RS256", "PS256")
         ],
         ({}, "HS384", "signed with a shared secret by HS384, and JWT_ALGORITHM is another"),
-        (
-            {"jwt_algorithm": "HS512"},
-            "HS256",
-            "signed with a shared secret by HS256, and JWT_ALGORITHM is another",
-        ),
+        ({"jwt_algorithm": "HS512"}, "HS256", "signed with a shared secret by HS256, and JWT_ALGORITHM is another"),
         (
             {"better_auth_secret": None, "better_auth_url": "https://app.example"},
             "HS256",
@@ -249,11 +239,7 @@ async def test_the_log_says_what_issuer_and_audience_were_expected(
     ],
 )
 async def test_the_log_says_which_setting_an_algorithm_needs(
-    make_database: MakeDatabase,
-    caplog: pytest.LogCaptureFixture,
-    settings: dict[str, str],
-    algorithm: str,
-    reason: str,
+    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, settings: dict[str, str], algorithm: str, reason: str
 ) -> None:
     url = await make_database("sqlite")
     async with running(make_settings(database_url=url, **settings)) as service:
@@ -307,9 +293,7 @@ async def test_a_remembered_token_expires(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.requirement("T082")
-async def test_only_so_many_tokens_are_remembered(
-    monkeypatch: pytest.MonkeyPatch, decoded: list[str]
-) -> None:
+async def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch, decoded: list[str]) -> None:
     monkeypatch.setattr(tokens, "REMEMBERED_TOKENS", 2)
     verifier = verifier_of_secrets()
     one, two, three = (make_token(USER, jti=str(number)) for number in range(3))

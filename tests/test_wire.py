@@ -1,12 +1,11 @@
-# [Task]: T021, T022, T062, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 """What a client can do to a connection of a real uvicorn, while others are served."""
+# [Task]: T021, T022, T062, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import select
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -15,10 +14,10 @@ from tests.corpus import AUTHORIZED, JSON, TASKS
 from tests.server import connect, exchange, head, read_answer, serving
 from tests.service import make_settings, make_token
 
-STRANGER: Final = f"Authorization: Bearer {make_token('eve')}"
-BODY: Final = b'{"title":"x"}'
-HEALTH: Final = head("GET", "/health", "Connection: close")
-BODY_TIMEOUT: Final = 0.3
+STRANGER = f"Authorization: Bearer {make_token('eve')}"
+BODY = b'{"title":"x"}'
+HEALTH = head("GET", "/health", "Connection: close")
+BODY_TIMEOUT = 0.3
 
 
 @pytest.fixture(scope="module", params=["httptools", "h11"])
@@ -49,13 +48,9 @@ def get(*headers: str) -> bytes:
 
 
 # What each parser, httptools and h11, makes of it: a 400 of the server's own, or a request.
-BYTES: Final[dict[str, tuple[bytes, int, int]]] = {
+BYTES: dict[str, tuple[bytes, int, int]] = {
     "no HTTP": (b"\x00\xff garbage\r\n\r\n", 400, 400),
-    "TLS": (
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 500 + b"\r\n\r\n",
-        400,
-        400,
-    ),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xaa" * 500 + b"\r\n\r\n", 400, 400),
     "HTTP/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, 404),
     "no version": (b"GET /health\r\nHost: x\r\n\r\n", 200, 400),
     "version 9.9": (HEALTH.replace(b"HTTP/1.1", b"HTTP/9.9"), 400, 200),
@@ -74,22 +69,10 @@ BYTES: Final[dict[str, tuple[bytes, int, int]]] = {
     "CR in a header": (get("X: a\rb"), 400, 400),
     "a header on two lines": (get("X: a\r\n b"), 400, 200),
     "white space behind a token": (head("GET", TASKS, f"{AUTHORIZED} \t "), 200, 200),
-    "white space before a scheme": (
-        head("GET", TASKS, AUTHORIZED.replace(" ", "\t  ", 1)),
-        200,
-        200,
-    ),
-    "no white space before a scheme": (
-        head("GET", TASKS, AUTHORIZED.replace(" ", "", 1)),
-        200,
-        200,
-    ),
+    "white space before a scheme": (head("GET", TASKS, AUTHORIZED.replace(" ", "\t  ", 1)), 200, 200),
+    "no white space before a scheme": (head("GET", TASKS, AUTHORIZED.replace(" ", "", 1)), 200, 200),
     "a vertical tab behind a token": (head("GET", TASKS, f"{AUTHORIZED}\v"), 400, 400),
-    "a blank of another kind behind a token": (
-        head("GET", TASKS, f"{AUTHORIZED}\xa0".encode("latin-1")),
-        401,
-        401,
-    ),
+    "a blank of another kind behind a token": (head("GET", TASKS, f"{AUTHORIZED}\xa0".encode("latin-1")), 401, 401),
     "white space behind a key": (post("Content-Length: 13", "Idempotency-Key: key \t "), 201, 201),
     "a header without a colon": (get("X"), 400, 400),
     "a space before the colon": (get("Authorization : Bearer x"), 400, 400),
@@ -106,8 +89,7 @@ BYTES: Final[dict[str, tuple[bytes, int, int]]] = {
     "a length of 30 digits": (post("Content-Length: " + "9" * 30), 400, 400),
     "a length of 5000 digits": (post("Content-Length: " + "9" * 5000), 400, 400),
     "a length and chunks": (
-        head("POST", TASKS, JSON, "Content-Length: 13", "Transfer-Encoding: chunked")
-        + b"0\r\n\r\n",
+        head("POST", TASKS, JSON, "Content-Length: 13", "Transfer-Encoding: chunked") + b"0\r\n\r\n",
         400,
         401,
     ),
@@ -166,7 +148,7 @@ def stalled(port: int, *headers: str, body: bytes = b"") -> socket.socket:
     return connection
 
 
-STALLS: Final = [
+STALLS = [
     (("Content-Length: 100",), b""),
     (("Content-Length: 100",), b'{"title": "x"}'),
     (("Content-Length: 100", "Expect: 100-continue"), b""),
@@ -223,8 +205,7 @@ def test_a_byte_now_and_then_buys_no_time(port: int) -> None:
 
 @pytest.mark.requirement("T021")
 @pytest.mark.parametrize(
-    ("line", "status"),
-    [("Authorization:", 401), ("Authorization: Bearer x", 401), (STRANGER, 403)],
+    ("line", "status"), [("Authorization:", 401), ("Authorization: Bearer x", 401), (STRANGER, 403)]
 )
 def test_a_stranger_is_answered_before_the_body_comes(port: int, line: str, status: int) -> None:
     for length in ("Content-Length: 10000000", "Transfer-Encoding: chunked"):

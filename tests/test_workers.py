@@ -1,5 +1,5 @@
-# [Task]: T085, T110, T113 [From]: specs/performance.md, specs/reliability.md
 """Two workers on one database, as `uvicorn --workers 2` runs them."""
+# [Task]: T085, T110, T113 [From]: specs/performance.md, specs/reliability.md
 
 import asyncio
 import signal
@@ -24,9 +24,7 @@ from tests.proxy import Proxy, proxy_to
 from tests.server import ROOT, uvicorn_process
 from tests.service import User
 
-BOTH_STARTED = (
-    r"(?s)(?=.*server process \[(\d+)\].*server process \[(\d+)\])(?=(?:.*startup complete){2})"
-)
+BOTH_STARTED = r"(?s)(?=.*server process \[(\d+)\].*server process \[(\d+)\])(?=(?:.*startup complete){2})"
 
 
 @pytest.mark.requirement("T085")
@@ -35,14 +33,9 @@ async def test_what_one_worker_has_acknowledged_the_other_shows(
     make_database: MakeDatabase, tmp_path: Path, backend: str
 ) -> None:
     settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": await make_database(backend)}
-    async with (
-        uvicorn_process(tmp_path, "--workers", "2", **settings) as server,
-        AsyncExitStack() as stack,
-    ):
+    async with uvicorn_process(tmp_path, "--workers", "2", **settings) as server, AsyncExitStack() as stack:
         url = await server.url()
-        workers = [
-            psutil.Process(int(pid)) for pid in (await server.wait_for(BOTH_STARTED)).groups()
-        ]
+        workers = [psutil.Process(int(pid)) for pid in (await server.wait_for(BOTH_STARTED)).groups()]
         port = httpx.URL(url).port
 
         async def connect() -> tuple[User, int]:
@@ -69,9 +62,7 @@ async def test_what_one_worker_has_acknowledged_the_other_shows(
             changed = await other.put(task["id"], {"title": f"Title {number}"})
             assert (await one.get(path)).json() == changed.json()
         # Every one of them counts, and time never goes back.
-        toggled = await asyncio.gather(
-            *(user.toggle(task["id"]) for _ in range(11) for user in (one, other))
-        )
+        toggled = await asyncio.gather(*(user.toggle(task["id"]) for _ in range(11) for user in (one, other)))
         assert len({answer.json()["updated_at"] for answer in toggled}) == 22
         last = max(toggled, key=lambda answer: answer.json()["updated_at"]).json()
         assert last == (await one.get(path)).json() == (await other.get(path)).json()
@@ -122,12 +113,7 @@ async def deployed(make_database: MakeDatabase) -> AsyncIterator[Deployed]:
     ("break_it", "line", "mend_it"),
     [
         pytest.param(Deployed.cut_off, "WARNING - .*refused", Deployed.reconnect, id="away"),
-        pytest.param(
-            "ALTER ROLE {role} NOLOGIN",
-            "ERROR - .*not permitted",
-            "ALTER ROLE {role} LOGIN",
-            id="login",
-        ),
+        pytest.param("ALTER ROLE {role} NOLOGIN", "ERROR - .*not permitted", "ALTER ROLE {role} LOGIN", id="login"),
         pytest.param(
             "ALTER TABLE task RENAME TO task_away",
             "ERROR - .*no table `task`",
@@ -211,11 +197,7 @@ def test_a_stop_that_a_server_has_taken_note_of_counts(monkeypatch: pytest.Monke
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "two workers"])
 @pytest.mark.parametrize("cause", ["away", "silent", "lock"])
 async def test_a_stop_ends_a_start_that_waits(
-    make_database: MakeDatabase,
-    tmp_path: Path,
-    number: signal.Signals,
-    arguments: tuple[str, ...],
-    cause: str,
+    make_database: MakeDatabase, tmp_path: Path, number: signal.Signals, arguments: tuple[str, ...], cause: str
 ) -> None:
     url = await make_database("postgresql")
     admin = await asyncpg.connect(url)

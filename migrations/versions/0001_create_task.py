@@ -1,5 +1,5 @@
-# [Task]: T040 [From]: specs/database/schema.md
 """Creates the table of tasks."""
+# [Task]: T040 [From]: specs/database/schema.md
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,12 +14,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "task",
-        sa.Column(
-            "id",
-            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-            sa.Identity(always=True),
-            primary_key=True,
-        ),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), sa.Identity(always=True), primary_key=True),
         sa.Column("user_id", sa.String(255), nullable=False),
         sa.Column("title", sa.String(200), nullable=False),
         sa.Column("description", sa.String(1000), nullable=True),

@@ -1,8 +1,8 @@
-# [Task]: T091 [From]: specs/reliability.md
 """Adds what holds the `Idempotency-Key` of a POST.
 
 Workers of the version before go on: they name the columns that they write and read.
 """
+# [Task]: T091 [From]: specs/reliability.md
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,5 +1,5 @@
-# [Task]: T093 [From]: specs/reliability.md
 """What the tests of faults share, and the figures that they print."""
+# [Task]: T093 [From]: specs/reliability.md
 
 from collections.abc import AsyncIterator
 
@@ -23,9 +23,7 @@ def figures(pytestconfig: pytest.Config) -> list[str]:
     return pytestconfig.stash.setdefault(FIGURES, [])
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if lines := config.stash.get(FIGURES, []):
         terminalreporter.section("faults")
         for line in lines:

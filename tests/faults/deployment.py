@@ -1,12 +1,12 @@
-# [Task]: T092, T093, T094, T095 [From]: specs/reliability.md
 """The service as it is deployed: a real uvicorn at a fixed port, which can be ended and started
 again.
 """
+# [Task]: T092, T093, T094, T095 [From]: specs/reliability.md
 
 import asyncio
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from typing import Final, Self
+from typing import Self
 
 import httpx
 import psutil
@@ -15,15 +15,11 @@ from tests.faults.record import REQUEST_TIMEOUT_SECONDS
 from tests.leaks import SECRET
 from tests.server import Process, pick_port, uvicorn_process
 
-START_PATIENCE_SECONDS: Final = 60
+START_PATIENCE_SECONDS = 60
 
-SETTINGS: Final = {
-    "BETTER_AUTH_SECRET": SECRET,
-    "REQUEST_TIMEOUT": f"{REQUEST_TIMEOUT_SECONDS:g}",
-    "LOG_LEVEL": "WARNING",
-}
+SETTINGS = {"BETTER_AUTH_SECRET": SECRET, "REQUEST_TIMEOUT": f"{REQUEST_TIMEOUT_SECONDS:g}", "LOG_LEVEL": "WARNING"}
 # Short, so that what is broken is noticed and given up within seconds.
-SHORT_LIMITS: Final = {
+SHORT_LIMITS = {
     "DB_POOL_SIZE": "3",
     "DB_MAX_OVERFLOW": "2",
     "DB_POOL_TIMEOUT": "1",

@@ -1,18 +1,18 @@
-# [Task]: T093 [From]: specs/reliability.md
 """The faults of the storm. Each returns at its end: when what it broke could work again."""
+# [Task]: T093 [From]: specs/reliability.md
 
 import asyncio
 import signal
 from dataclasses import dataclass
 from random import Random
-from typing import Final, Protocol
+from typing import Protocol
 
 from tests.faults.deployment import Deployment
 from tests.faults.postgres import PrivatePostgres
 from tests.faults.proxy import FaultyProxy
 
 # How long a fault lasts that could last for ever; longer than a statement may.
-FAULT_SECONDS: Final = 2.5
+FAULT_SECONDS = 2.5
 
 
 @dataclass
@@ -145,7 +145,7 @@ def terminate_all(site: Site) -> str:
     )
 
 
-KINDS: Final[list[Kind]] = [
+KINDS: list[Kind] = [
     delay,
     cut,
     half_open,

@@ -1,5 +1,5 @@
-# [Task]: T094 [From]: specs/reliability.md
 """A real PgBouncer in transaction mode, with fewer connections than it has clients."""
+# [Task]: T094 [From]: specs/reliability.md
 
 import asyncio
 import os
@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import pytest
 from sqlalchemy import make_url
@@ -16,10 +15,10 @@ from sqlalchemy import make_url
 from tests.faults.postgres import ROLE, PrivatePostgres
 from tests.server import pick_port
 
-POOL_SIZE: Final = 2
+POOL_SIZE = 2
 
 # `server_login_retry` is how long it waits before it asks a server again that was away.
-CONFIG: Final = """\
+CONFIG = """\
 [databases]
 {database} = host={socket} dbname={database} user={role}
 [pgbouncer]
@@ -39,13 +38,7 @@ class PgBouncer:
     """Its URL declares it, or else it keeps to itself what would give it away."""
 
     def __init__(
-        self,
-        program: str,
-        folder: Path,
-        postgres: PrivatePostgres,
-        database: str,
-        *,
-        is_declared: bool,
+        self, program: str, folder: Path, postgres: PrivatePostgres, database: str, *, is_declared: bool
     ) -> None:
         port = pick_port()
         url = make_url(postgres.url(database)).set(host="127.0.0.1", port=port)

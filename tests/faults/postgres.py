@@ -1,5 +1,5 @@
-# [Task]: T092, T093, T094 [From]: specs/reliability.md
 """A PostgreSQL 18 that tests kill and start again; its data stay."""
+# [Task]: T092, T093, T094 [From]: specs/reliability.md
 
 import asyncio
 import shutil
@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import asyncpg
@@ -19,10 +19,10 @@ from tests.databases import load_pgserver
 from tests.leaks import PASSWORD
 
 # What is killed leaves memory that has to be given back, and a log that has to be gone through.
-START_PATIENCE_SECONDS: Final = 60
+START_PATIENCE_SECONDS = 60
 
 # No superuser, for whom limits don't count.
-ROLE: Final = "todo"
+ROLE = "todo"
 
 
 class PrivatePostgres:

@@ -1,17 +1,16 @@
-# [Task]: T093 [From]: specs/reliability.md
 """A network between the service and its database that fails in all the ways networks do."""
+# [Task]: T093 [From]: specs/reliability.md
 
 import asyncio
 import re
-from typing import Final
 
 from tests.proxy import Link, Proxy
 from tests.server import pick_port
 
 # CommandComplete of a statement that wrote a row, and ReadyForQuery, which is sent after the
 # commit (PostgreSQL 18, section 54.7).
-WROTE: Final = re.compile(rb"C....(?:INSERT 0|UPDATE|DELETE) [1-9]\d*\0", re.DOTALL)
-READY: Final = b"Z\0\0\0\5I"
+WROTE = re.compile(rb"C....(?:INSERT 0|UPDATE|DELETE) [1-9]\d*\0", re.DOTALL)
+READY = b"Z\0\0\0\5I"
 
 
 class FaultyProxy(Proxy):

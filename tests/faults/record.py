@@ -1,7 +1,7 @@
-# [Task]: T093, T094, T095 [From]: specs/reliability.md
 """What was acknowledged and what was seen, when which fault was, and what that says of the rule:
 every acknowledged write is there with its last acknowledged value.
 """
+# [Task]: T093, T094, T095 [From]: specs/reliability.md
 
 import asyncio
 import math
@@ -11,19 +11,19 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 # Within these, everything works again after a fault's end.
-RECOVERY_SECONDS: Final = 5.0
+RECOVERY_SECONDS = 5.0
 # The service's REQUEST_TIMEOUT in these tests, which is below the patience of its clients.
-REQUEST_TIMEOUT_SECONDS: Final = 4.0
+REQUEST_TIMEOUT_SECONDS = 4.0
 # In a calm of so long, whatever a fault held up has come to its end.
-SETTLE_SECONDS: Final = REQUEST_TIMEOUT_SECONDS + 1
-CALM_SECONDS: Final = SETTLE_SECONDS + 0.6
+SETTLE_SECONDS = REQUEST_TIMEOUT_SECONDS + 1
+CALM_SECONDS = SETTLE_SECONDS + 0.6
 
 # Each entry of the service's log begins with its time.
-LOG_ENTRY: Final = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
-BAD_LOG: Final = re.compile("Traceback|prepared statement|database is locked")
+LOG_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
+BAD_LOG = re.compile("Traceback|prepared statement|database is locked")
 
 
 class Spell(NamedTuple):
@@ -115,7 +115,7 @@ class Absent:
         return "absent"
 
 
-ABSENT: Final = Absent()
+ABSENT = Absent()
 State = Value | Absent
 
 
@@ -233,9 +233,7 @@ class Record:
                 self.accuse("foreign", f"row {row['id']} is of {marker!r}, which nobody wrote")
         for marker, ids in markers.items():
             if len(ids) > 1 or (marker in by_marker and ids != [by_marker[marker].id]):
-                self.accuse(
-                    "doubled", f"rows {ids} are of {marker!r}, one POST", by_marker.get(marker)
-                )
+                self.accuse("doubled", f"rows {ids} are of {marker!r}, one POST", by_marker.get(marker))
         for task in self.known.values():
             self.count["compared"] += 1
             self.see(task, found.get(task.id, ABSENT), "the database")

@@ -1,5 +1,5 @@
-# [Task]: T052, T094, T103 [From]: specs/reliability.md, specs/database/schema.md
 """The service behind a real PgBouncer in transaction mode."""
+# [Task]: T052, T094, T103 [From]: specs/reliability.md, specs/database/schema.md
 
 import asyncio
 from collections import Counter
@@ -90,10 +90,7 @@ async def test_a_pooler_that_nobody_declared_runs_no_statement_of_another(
     """Two processes that prepare their statements in another order, with few places to go."""
     database = await killable.make_database()
     chance = Random(103)
-    async with (
-        pgbouncer_before(killable, database, is_declared=False) as pooler,
-        AsyncExitStack() as stack,
-    ):
+    async with pgbouncer_before(killable, database, is_declared=False) as pooler, AsyncExitStack() as stack:
         users = []
         for _ in range(2):
             service = Deployment(tmp_path, DATABASE_URL=pooler.url, **SHORT_LIMITS)
@@ -142,9 +139,7 @@ BUSY = (
 
 
 @pytest.mark.requirement("T052")
-async def test_a_pooler_that_was_not_declared_ends_a_start_at_once(
-    killable: PrivatePostgres, tmp_path: Path
-) -> None:
+async def test_a_pooler_that_was_not_declared_ends_a_start_at_once(killable: PrivatePostgres, tmp_path: Path) -> None:
     async with pgbouncer_before(killable, await killable.make_database()) as pooler:
         url = pooler.url.replace("pgbouncer=true", "")
         async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:

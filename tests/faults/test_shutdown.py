@@ -1,5 +1,5 @@
-# [Task]: T087 [From]: specs/reliability.md
 """A database that is about to stop, and says so to everybody who comes."""
+# [Task]: T087 [From]: specs/reliability.md
 
 import signal
 

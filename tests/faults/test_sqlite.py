@@ -1,7 +1,7 @@
-# [Task]: T095, T109 [From]: specs/reliability.md, specs/database/schema.md
 """The service on an SQLite file: killed in the middle of writes, many writers at once, and a file
 that is taken away under them.
 """
+# [Task]: T095, T109 [From]: specs/reliability.md, specs/database/schema.md
 
 import asyncio
 import shutil
@@ -38,9 +38,7 @@ async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     database, chance = tmp_path / "todo.db", Random(95)
     # What a killed process had begun doesn't come about any more.
     record = Record(Weather(settle_seconds=0.5))
-    async with Deployment(
-        tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}"
-    ) as service:
+    async with Deployment(tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}") as service:
         async with writing(record, service.url, chance, WRITERS):
             for number in range(KILLS):
                 await asyncio.sleep(chance.uniform(0.5, 1.5))
@@ -61,9 +59,7 @@ async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
 async def test_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
     database = tmp_path / "todo.db"
     record = Record(Weather())
-    async with Deployment(
-        tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}"
-    ) as service:
+    async with Deployment(tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}") as service:
         async with writing(record, service.url, Random(95), WRITERS, pause=0):
             await asyncio.sleep(4)
         await service.stop()
@@ -74,14 +70,10 @@ async def test_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("T095", "T109")
-async def test_what_was_acknowledged_is_in_a_file_that_is_moved_and_put_back(
-    tmp_path: Path,
-) -> None:
+async def test_what_was_acknowledged_is_in_a_file_that_is_moved_and_put_back(tmp_path: Path) -> None:
     database, chance = tmp_path / "todo.db", Random(109)
     record = Record(Weather(settle_seconds=0.5))
-    async with Deployment(
-        tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}"
-    ) as service:
+    async with Deployment(tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}") as service:
         async with writing(record, service.url, chance, WRITERS):
             for parts in (("",), ("-wal",), ("", "-wal", "-shm")):
                 await asyncio.sleep(chance.uniform(0.5, 1))

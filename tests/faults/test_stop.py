@@ -1,5 +1,5 @@
-# [Task]: T092 [From]: specs/reliability.md
 """The end of a service, its start, and a deploy, where both are at once."""
+# [Task]: T092 [From]: specs/reliability.md
 
 import asyncio
 import signal
@@ -24,9 +24,7 @@ OTHERS = "datname = current_database() AND pid <> pg_backend_pid()"
 WAITING = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS} AND wait_event_type = 'Lock'"
 CONNECTED = f"SELECT count(*) FROM pg_stat_activity WHERE {OTHERS}"
 
-both_ways = pytest.mark.parametrize(
-    "arguments", [(), ("--workers", "2")], ids=["one process", "two workers"]
-)
+both_ways = pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "two workers"])
 
 
 @asynccontextmanager
@@ -52,10 +50,7 @@ async def wait_until_deaf(service: Deployment) -> None:
 
 
 def is_listening(worker: psutil.Process, port: int) -> bool:
-    return any(
-        one.status == psutil.CONN_LISTEN and one.laddr.port == port
-        for one in worker.net_connections("tcp")
-    )
+    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in worker.net_connections("tcp"))
 
 
 @both_ways
@@ -76,10 +71,7 @@ async def test_what_is_in_flight_is_answered_and_nothing_else_is_begun(
         tasks = [await user.new_task() for user in users]
         async with admin.transaction():
             await admin.execute("SELECT FROM task FOR UPDATE")
-            in_flight = [
-                asyncio.create_task(user.toggle(task["id"]))
-                for user, task in zip(users, tasks, strict=True)
-            ]
+            in_flight = [asyncio.create_task(user.toggle(task["id"])) for user, task in zip(users, tasks, strict=True)]
             await wait_until(url, WAITING, IN_FLIGHT)
 
             service.process.process.terminate()

@@ -1,5 +1,5 @@
-# [Task]: T093 [From]: specs/reliability.md
 """Writers at work while, one after the other, everything breaks that can."""
+# [Task]: T093 [From]: specs/reliability.md
 
 import asyncio
 from collections.abc import Iterator
@@ -22,10 +22,7 @@ WARM_UP_SECONDS = 0.5
 
 @pytest.mark.requirement("T089", "T090", "T093")
 async def test_the_rule_holds_in_a_storm(
-    pytestconfig: pytest.Config,
-    killable: PrivatePostgres,
-    tmp_path: Path,
-    figures: list[str],
+    pytestconfig: pytest.Config, killable: PrivatePostgres, tmp_path: Path, figures: list[str]
 ) -> None:
     seconds: float = pytestconfig.getoption("--fault-seconds")
     seed: int = pytestconfig.getoption("--fault-seed")

@@ -1,17 +1,17 @@
-# [Task]: T090, T093, T094, T095 [From]: specs/reliability.md
 """Writers who take note of what the service has acknowledged, and look whether it is so.
 
 The outcome of a write without an answer is unknown. It can still come about later, when a stopped
 process or a silent network goes on, so that its writer leaves the task alone until that is past,
 then looks, and goes on from what is there.
 """
+# [Task]: T090, T093, T094, T095 [From]: specs/reliability.md
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from random import Random
-from typing import Any, Final
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -32,15 +32,15 @@ from tests.faults.record import (
 from tests.service import User, watch_answer
 
 # Longer than any answer takes.
-CLIENT_TIMEOUT_SECONDS: Final = REQUEST_TIMEOUT_SECONDS + 2
+CLIENT_TIMEOUT_SECONDS = REQUEST_TIMEOUT_SECONDS + 2
 # Shorter than uvicorn's 5 s, so that both don't end an idle connection at the same moment.
-KEEP_ALIVE_SECONDS: Final = 2
-PAUSE_SECONDS: Final = 0.03
-RETRY_SECONDS: Final = 0.2
-SETTLE_PATIENCE_SECONDS: Final = 60
+KEEP_ALIVE_SECONDS = 2
+PAUSE_SECONDS = 0.03
+RETRY_SECONDS = 0.2
+SETTLE_PATIENCE_SECONDS = 60
 
 # A writer who has so many tasks deletes one for each that it makes.
-MOST_TASKS: Final = 40
+MOST_TASKS = 40
 
 
 class Writer:
@@ -159,9 +159,7 @@ class Writer:
         self._record.perhaps.add(marker)
         is_twin = self._chance.random() < 0.25
         while True:
-            answers = await asyncio.gather(
-                *(self._send_keyed(task, body) for _ in range(2 if is_twin else 1))
-            )
+            answers = await asyncio.gather(*(self._send_keyed(task, body) for _ in range(2 if is_twin else 1)))
             if acknowledged := [answer for answer in answers if answer is not None]:
                 break
             await asyncio.sleep(RETRY_SECONDS)
@@ -171,9 +169,7 @@ class Writer:
             self._check_task(answer, 201, task)
 
     async def _send_keyed(self, task: Known, body: dict[str, str]) -> httpx.Response | None:
-        answer = await self._send(
-            "POST", "", task, json=body, headers={"Idempotency-Key": task.key}
-        )
+        answer = await self._send("POST", "", task, json=body, headers={"Idempotency-Key": task.key})
         if answer is None:
             task.attempt_unknown_since = self._weather.now()
             self._record.count["unknown"] += 1
@@ -222,9 +218,7 @@ class Writer:
     async def _put(self) -> None:
         if (task := self._pick()) is not None and isinstance(task.state, Value):
             wanted = Value(next(self._numbers), task.state.completed)
-            answer = await self._send(
-                "PUT", f"/{task.id}", task, json=body_of(task.marker, wanted.number)
-            )
+            answer = await self._send("PUT", f"/{task.id}", task, json=body_of(task.marker, wanted.number))
             self._acknowledge(answer, 200, task, wanted)
 
     async def _toggle(self) -> None:
@@ -238,9 +232,7 @@ class Writer:
             answer = await self._send("DELETE", f"/{task.id}", task)
             self._acknowledge(answer, 204, task, ABSENT)
 
-    def _acknowledge(
-        self, answer: httpx.Response | None, status: int, task: Known, wanted: State
-    ) -> None:
+    def _acknowledge(self, answer: httpx.Response | None, status: int, task: Known, wanted: State) -> None:
         """Takes note of what a write has come to."""
         if answer is None:
             task.perhaps, task.unknown_since = wanted, self._weather.now()
