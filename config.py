@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from backends.url import WRAPPING, DatabaseTarget, parse_database_url
 from env_file import read_env_file
+from errors import StartupError
 from origins import is_allowable, is_fetchable, origin_of, read_http_url
 
 EMBEDDED_DATABASE = "sqlite+aiosqlite:///./todo.db"
@@ -27,12 +28,6 @@ METRICS_TOKEN = re.compile(r"[!-~]{16,}")
 NEW_SECRET = "make one with `openssl rand -hex 32`"  # noqa: S105 - a command, no secret
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
-
-
-class ConfigurationError(Exception):
-    """The settings can't be served. The message names each variable at fault, shows no secret
-    and is ready to print.
-    """
 
 
 class Settings(BaseSettings):
@@ -196,7 +191,7 @@ NAMES = {name: name for name in Settings.model_fields} | {"cors_origins": "allow
 
 
 def load_settings() -> Settings:
-    """Reads the settings from the environment and `.env`. Raises `ConfigurationError`."""
+    """Reads the settings from the environment and `.env`. Raises `StartupError`."""
     try:
         return Settings(**read_env_file(NAMES))
     except ValidationError as error:
@@ -207,7 +202,7 @@ def load_settings() -> Settings:
         faults = [f".env can't be read: {error.strerror}."]
     except ValueError as error:
         faults = [f".env {error}."]
-    raise ConfigurationError("\n".join(["The service can't start.", *faults]))
+    raise StartupError(*faults)
 
 
 def describe_fault(fault: ErrorDetails) -> str:

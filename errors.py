@@ -1,5 +1,5 @@
-"""What the service answers when it can't do what was asked: JSON, `{"detail": …}`, never the
-input, SQL, a secret or a traceback.
+"""Every refusal: of a request, as JSON `{"detail": …}` and never with the input, SQL, a secret or a
+traceback, and of a start.
 """
 # [Task]: T062, T063 [From]: specs/api/rest-endpoints.md
 
@@ -15,6 +15,18 @@ logger = logging.getLogger(__name__)
 
 
 RETRY_AFTER_SECONDS = 2
+
+
+class StartupError(SystemExit):
+    """The service can't start. The reasons are ready to print and show no secret.
+
+    Nobody has to catch it: Python prints its message and ends with 1. In a lifespan,
+    `PlainStartupErrors` hands it to the server.
+    """
+
+    def __init__(self, *reasons: str) -> None:
+        super().__init__("\n".join(["The service can't start.", *reasons]))
+        self.reasons = reasons
 
 
 class ServiceUnavailable(Exception):

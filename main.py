@@ -4,7 +4,6 @@
 import asyncio
 import gc
 import logging
-import sys
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -15,7 +14,7 @@ from starlette.middleware import Middleware
 from auth.jwks import KeySet
 from auth.key_client import KeyClient
 from auth.tokens import TokenVerifier
-from config import ConfigurationError, Settings, load_settings
+from config import Settings, load_settings
 from db import Database
 from errors import ERROR_HANDLERS
 from logs import configure_logging
@@ -96,7 +95,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 def create_app(settings: Settings) -> FastAPI:
     """The service with these settings. Connects to nothing before its lifespan begins.
 
-    Raises `ConfigurationError` where OpenTelemetry is wanted and isn't installed.
+    Raises `StartupError` where OpenTelemetry is wanted and isn't installed.
     """
     is_measured = settings.metrics_token is not None
     telemetry = telemetry_config()
@@ -136,18 +135,6 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def load_app() -> FastAPI:
-    """The service as the environment and `.env` have it; a refusal ends the process."""
-    try:
-        settings = load_settings()
-        application = create_app(settings)
-    except ConfigurationError as error:
-        sys.exit(str(error))
-    configure_logging(settings.log_level, sql=settings.debug)
-    settle_garbage_collector()
-    return application
-
-
 def settle_garbage_collector() -> None:
     """What was made until now stays, and isn't looked through again and again. What a request makes
     mostly goes with it by itself, so that there is less to look for than Python expects.
@@ -157,5 +144,6 @@ def settle_garbage_collector() -> None:
     gc.set_threshold(10_000, 20, 20)
 
 
-# Some servers look for it among the module's names, so that it can't be made when it is asked for.
-app = load_app()
+app = create_app(load_settings())
+configure_logging(app.state.settings.log_level, sql=app.state.settings.debug)
+settle_garbage_collector()

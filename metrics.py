@@ -4,11 +4,12 @@ new one would be a series more, for ever.
 # [Task]: T096 [From]: specs/reliability.md
 
 import os
-import sys
 from tempfile import TemporaryFile
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
+
+from errors import StartupError
 
 # prometheus_client's own: where several workers put their numbers together. It looks at import.
 SHARED_FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
@@ -16,11 +17,9 @@ if SHARED_FOLDER is not None:
     try:
         TemporaryFile(dir=SHARED_FOLDER or os.devnull).close()
     except OSError:
-        sys.exit(
-            "The service can't start.\n"
-            "PROMETHEUS_MULTIPROC_DIR is no folder to write to; make one, empty before each start,"
-            " or unset it."
-        )
+        raise StartupError(
+            "PROMETHEUS_MULTIPROC_DIR is no folder to write to; make one, empty before each start, or unset it."
+        ) from None
 
 HTTP_REQUESTS = Histogram(
     "todo_http_requests",

@@ -9,7 +9,7 @@ import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from errors import ServiceUnavailable
+from errors import ServiceUnavailable, StartupError
 from metrics import DATABASE_FAULTS, TIMEOUTS
 
 
@@ -135,10 +135,6 @@ CURES = {
 
 
 UNAVAILABLE = "The database is unavailable, try again"
-
-
-class StartupError(Exception):
-    """The service can't start. The message is ready to print and shows no secret."""
 
 
 class translate_faults:  # noqa: N801 - a context manager; as a generator it would take its time

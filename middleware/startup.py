@@ -5,8 +5,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backends.faults import StartupError
-from errors import ServiceUnavailable
+from errors import ServiceUnavailable, StartupError
 
 
 class PlainStartupErrors:

@@ -8,7 +8,7 @@ from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from config import ConfigurationError
+from errors import StartupError
 from logs import redact
 
 EXPORTER = "opentelemetry-exporter-otlp-proto-http"
@@ -29,15 +29,15 @@ def telemetry_config() -> TelemetryConfig:
     """FastAPI's `telemetry`: on for each signal that has an exporter. For another it would look,
     with each request, whether somebody has set one up by now.
 
-    Raises `ConfigurationError` where the packages that export aren't installed.
+    Raises `StartupError` where the packages that export aren't installed.
     """
     tracing, metrics, logs = map(has_exporter, ("TRACES", "METRICS", "LOGS"))
     if tracing or metrics or logs:
         try:
             version(EXPORTER)
         except PackageNotFoundError:
-            raise ConfigurationError(
-                "The service can't start.\nOTEL_EXPORTER_OTLP_ENDPOINT, or one of a signal, is set,"
+            raise StartupError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT, or one of a signal, is set,"
                 " but what exports isn't installed: start it by `uv run --group telemetry …`, or"
                 " unset it."
             ) from None

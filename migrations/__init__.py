@@ -14,9 +14,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import db
-from backends.faults import StartupError
 from config import Settings
-from errors import ServiceUnavailable
+from errors import ServiceUnavailable, StartupError
 
 CONFIG_FILE = Path(__file__).parent.parent / "pyproject.toml"
 # Any number will do, as long as it stays the same: whoever holds this lock may migrate.
@@ -42,7 +41,7 @@ async def upgrade_schema(settings: Settings) -> None:
             await connection.run_sync(upgrade)
     except MIGRATION_ERRORS as error:
         raise StartupError(
-            "The service can't start: the schema in the database of DATABASE_URL could not be"
+            "The schema in the database of DATABASE_URL could not be"
             f" brought up to date and is as it was: {describe(error)}"
         ) from error
 

@@ -10,7 +10,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 import models
-from config import ConfigurationError, load_settings
+from config import load_settings
 from logs import configure_logging
 from migrations import MIGRATION_ERRORS, describe, migration_connection
 from runtime.report import warn_of_mistakes
@@ -37,10 +37,7 @@ def migrate(connection: Connection | None) -> None:
 
 
 async def migrate_from_the_command_line() -> None:
-    try:
-        settings = load_settings()
-    except ConfigurationError as error:
-        sys.exit(str(error))
+    settings = load_settings()
     configure_logging(settings.log_level, sql=settings.debug)
     warn_of_mistakes(settings)
     try:

@@ -11,7 +11,7 @@ from sqlalchemy import Column, Connection, Dialect, String, column, inspect, sel
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType
 
-from backends.faults import StartupError
+from errors import StartupError
 from models import Task
 
 TASKS = Task.metadata.tables["task"]
@@ -167,4 +167,4 @@ def refuse_tasks(facts: Facts) -> None:
 
 def refuse(is_so: bool, reason: str) -> None:  # noqa: FBT001 - reads as a table of cases
     if is_so:
-        raise StartupError(f"The service can't start: the database of DATABASE_URL {reason}")
+        raise StartupError(f"The database of DATABASE_URL {reason}")

@@ -17,8 +17,8 @@ from tempfile import NamedTemporaryFile
 
 import jwt
 
-from backends.faults import StartupError
 from config import SECRET_BYTES
+from errors import StartupError
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +45,10 @@ def development_secret() -> str:
             secret = read_secret()
     except (OSError, UnicodeDecodeError) as error:
         raise StartupError(
-            f"The service can't start: no secret is set, and {SECRET_FILE} can't be used"
-            f" ({error}). Delete it, or set BETTER_AUTH_SECRET."
+            f"No secret is set, and {SECRET_FILE} can't be used ({error}). Delete it, or set BETTER_AUTH_SECRET."
         ) from None
     if len(secret) < max(SECRET_BYTES.values()):
-        raise StartupError(f"The service can't start: {SECRET_FILE} is damaged. Delete it.")
+        raise StartupError(f"{SECRET_FILE} is damaged. Delete it.")
     return secret
 
 

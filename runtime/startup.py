@@ -12,19 +12,10 @@ from typing import Any
 import asyncpg
 
 import db
-from backends.faults import (
-    NO_TLS,
-    POOLER_REFUSAL,
-    Fault,
-    StartupError,
-    driver_error,
-    explain,
-    fault_of,
-    sqlite_code,
-    sqlstate_of,
-)
+from backends.faults import NO_TLS, POOLER_REFUSAL, Fault, driver_error, explain, fault_of, sqlite_code, sqlstate_of
 from config import Settings
 from db import Database
+from errors import StartupError
 from migrations import MIGRATION_ERRORS, upgrade_schema
 from migrations.state import HEAD, Facts, read_facts, refuse_database, refuse_tasks
 
@@ -62,9 +53,10 @@ async def prepare_database(database: Database, settings: Settings) -> None:
         try:
             await prepare_once(database, settings, deadline)
         except DATABASE_ERRORS as error:
-            reason = str(error)
-            if not isinstance(error, StartupError):
-                reason = f"The service can't start: the database of DATABASE_URL {explain(error, fault_of(error))}"
+            if isinstance(error, StartupError):
+                (reason,) = error.reasons
+            else:
+                reason = f"The database of DATABASE_URL {explain(error, fault_of(error))}"
             is_vain = is_hopeless(error)
             if deadline is not None and (is_vain or clock() + pause >= deadline):
                 raise StartupError(reason) from None

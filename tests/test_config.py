@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
-from config import (
-    BETTER_AUTH_DEVELOPMENT_SECRET,
-    EMBEDDED_DATABASE,
-    PLACEHOLDER_SECRET,
-    ConfigurationError,
-    Settings,
-    load_settings,
-)
+from config import BETTER_AUTH_DEVELOPMENT_SECRET, EMBEDDED_DATABASE, PLACEHOLDER_SECRET, Settings, load_settings
+from errors import StartupError
 
 ROOT = Path(__file__).parent.parent
 SECRET = "0123456789abcdef" * 4
@@ -40,7 +34,7 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture
 def refusal(load: Any) -> Any:
     def refuse(**environment: str) -> str:
-        with pytest.raises(ConfigurationError) as error:
+        with pytest.raises(StartupError) as error:
             load(**environment)
         return str(error.value)
 

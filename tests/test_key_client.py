@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from auth.key_client import KeyClient, NoKeyList, explain
-from backends.faults import StartupError
+from errors import StartupError
 from tests.databases import MakeDatabase
 from tests.keys import ORIGIN, USER, KeyServer, published_token
 from tests.server import Process, pick_port, uvicorn_process
@@ -334,7 +334,7 @@ async def test_what_cannot_be_served_refuses_the_start_in_a_line(
         assert await process.end() != 0
     assert "Traceback" not in process.output
     (line,) = [line for line in process.output.splitlines() if name.upper() in line]
-    assert " - ERROR - The published keys can't be fetched. " in line
+    assert "The published keys can't be fetched. " in line
 
 
 @pytest.mark.requirement("T122", "T123")

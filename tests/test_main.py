@@ -190,7 +190,7 @@ async def test_a_database_that_cannot_serve_ends_the_start_plainly(tmp_path: Pat
     async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         assert await server.end() != 0
 
-    assert "The service can't start: the database of DATABASE_URL can't be used" in server.output
+    assert "The service can't start.\nThe database of DATABASE_URL can't be used" in server.output
     assert "Traceback" not in server.output
 
 

@@ -14,9 +14,9 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 
-from backends.faults import StartupError
 from config import Settings
 from db import Database
+from errors import StartupError
 from migrations import ADVISORY_LOCK, CONFIG_FILE, migration_connection, upgrade_schema
 from tests.databases import MakeDatabase
 from tests.service import make_settings, running

@@ -18,9 +18,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url
 
-from backends.faults import StartupError
 from config import Settings
 from db import Database
+from errors import StartupError
 from migrations import CONFIG_FILE, migration_connection, upgrade_schema
 from migrations.state import HEAD, REVISIONS
 from runtime.startup import prepare_database
@@ -53,7 +53,7 @@ async def run(settings: Settings, *statements: str) -> None:
 
 
 async def refusal_of(settings: Settings) -> str:
-    with pytest.raises(StartupError, match=r"The service can't start: .*DATABASE_URL") as error:
+    with pytest.raises(StartupError, match=r"The service can't start\.\nThe database of DATABASE_URL") as error:
         await start(settings)
     return str(error.value)
 

@@ -13,14 +13,14 @@ import pytest
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from backends.faults import StartupError
+from errors import StartupError
 from middleware.startup import PlainStartupErrors
 from runtime import development
 from runtime.development import development_secret, listening_address, print_demo
 
 
 async def start(
-    error: Exception | None = None, *, at_end: Exception | None = None
+    error: BaseException | None = None, *, at_end: Exception | None = None
 ) -> tuple[list[Any], BaseException | None]:
     """What a server gets from an application whose start, or whose end, is in this error."""
 
@@ -61,7 +61,7 @@ async def test_a_start_that_succeeds() -> None:
 async def test_a_start_that_is_refused_is_told_in_its_own_words() -> None:
     sent, raised = await start(StartupError("plain words"))
 
-    assert sent == [{"type": "lifespan.startup.failed", "message": "plain words"}]
+    assert sent == [{"type": "lifespan.startup.failed", "message": "The service can't start.\nplain words"}]
     assert raised is None
 
 

@@ -105,7 +105,7 @@ def test_without_its_packages_there_is_no_start(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("middleware.telemetry.version", find_none)
 
     with pytest.raises(SystemExit) as end:
-        main.load_app()
+        main.create_app(make_settings())
 
     first, second = str(end.value).splitlines()
     assert first == "The service can't start."
