@@ -45,7 +45,7 @@ class ServiceUnavailable(Exception):
         self.is_repeatable = is_repeatable
 
 
-def answer(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
+def error_response(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"detail": detail}, status_code, headers)
 
 
@@ -53,13 +53,13 @@ def answer_http_error(request: Request, error: HTTPException) -> Response:
     # `Manners` names the methods in `Allow`, here and on a 405.
     if request.method == "OPTIONS" and error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
-    return answer(error.status_code, error.detail, dict(error.headers or {}))
+    return error_response(error.status_code, error.detail, dict(error.headers or {}))
 
 
 def answer_invalid_request(_request: Request, error: RequestValidationError) -> Response:
     # Only these three: pydantic's own `input` and `ctx` repeat what was sent.
     faults = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
-    return answer(status.HTTP_422_UNPROCESSABLE_CONTENT, faults)
+    return error_response(status.HTTP_422_UNPROCESSABLE_CONTENT, faults)
 
 
 def answer_unavailable(_request: Request, error: ServiceUnavailable) -> Response:
@@ -73,7 +73,7 @@ def answer_late() -> Response:
 
 def answer_503(detail: str, retry_after: int) -> Response:
     headers = {"Retry-After": str(retry_after)}
-    return answer(status.HTTP_503_SERVICE_UNAVAILABLE, detail, headers)
+    return error_response(status.HTTP_503_SERVICE_UNAVAILABLE, detail, headers)
 
 
 ERROR_HANDLERS: dict[int | type[Exception], Any] = {

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import answer, answer_late
+from errors import answer_late, error_response
 from metrics import TIMEOUTS
 from origins import pattern_of
 
@@ -194,7 +194,7 @@ class CatchUnforeseen:
                 await self.app(scope, receive, note_start)
         except ClientDisconnect:
             # Nobody is there to read it, but the server wants every request answered.
-            response = answer(status.HTTP_400_BAD_REQUEST, "The client went away")
+            response = error_response(status.HTTP_400_BAD_REQUEST, "The client went away")
         except Exception:
             if limit.expired():
                 TIMEOUTS.labels("request").inc()
@@ -207,7 +207,7 @@ class CatchUnforeseen:
                 raise
             else:
                 logger.exception("Unforeseen error")
-                response = answer(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
+                response = error_response(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
         else:
             return
         await response(scope, receive, send)

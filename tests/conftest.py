@@ -23,7 +23,7 @@ from tests.databases import MakeDatabase, postgres_database, postgres_server
 from tests.keys import KeyServer, serving_keys
 from tests.leaks import watch
 from tests.server import serving
-from tests.service import Service, User, check_statement, make_settings, running
+from tests.service import Service, StartService, User, check_statement, make_settings, running
 
 BACKENDS = ["sqlite", "postgresql"]
 
@@ -96,6 +96,17 @@ async def service(request: pytest.FixtureRequest, make_database: MakeDatabase) -
     """The service on each backend."""
     async with running(make_settings(database_url=await make_database(request.param))) as service:
         yield service
+
+
+@pytest.fixture
+async def start() -> AsyncIterator[StartService]:
+    """Starts a service with these settings; it stops when the test ends."""
+    async with AsyncExitStack() as stack:
+
+        async def start_service(**values: Any) -> Service:
+            return await stack.enter_async_context(running(make_settings(**values)))
+
+        yield start_service
 
 
 @pytest.fixture(scope="session", params=BACKENDS)

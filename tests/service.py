@@ -4,7 +4,7 @@
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +140,9 @@ async def running(settings: Settings) -> AsyncIterator[Service]:
         ) as client,
     ):
         yield Service(app, client)
+
+
+StartService = Callable[..., Awaitable[Service]]
 
 
 async def watch_answer(response: httpx.Response) -> None:
