@@ -148,7 +148,7 @@ class Database:
                         await session.invalidate()
                     raise
 
-    async def execute(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
+    async def fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
         """Runs one statement as a transaction of its own, in one round trip on Postgres, and
         returns its rows; what it wrote is committed by then.
 
@@ -213,24 +213,6 @@ class Database:
             raise unavailable(error, Fault.CONNECTION_LOST, is_undone=True) from error
         finally:
             self.waiting -= 1
-
-
-async def fetch_all(request: Request, statement: Executable, **parameters: Any) -> list[Row]:
-    """Runs a request's one statement, committed when this returns, and gives its rows. Several
-    statements, which would not be atomic with each other here, belong into a `SessionDep`.
-
-    Raises `ServiceUnavailable`, and `RuntimeError` for a second statement.
-    """
-    if "statement" in request.scope:
-        raise RuntimeError("a request runs one statement; use SessionDep for several")
-    request.scope["statement"] = statement
-    database: Database = request.app.state.database
-    return await database.execute(statement, parameters)
-
-
-async def fetch_one(request: Request, statement: Executable, **parameters: Any) -> Row | None:
-    """As `fetch_all`, for the one row of a statement that has one row at most."""
-    return next(iter(await fetch_all(request, statement, **parameters)), None)
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:

@@ -6,11 +6,14 @@ import gc
 import logging
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from copy import copy
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute, request_response
 from starlette.middleware import Middleware
 
+from auth import access
 from auth.jwks import KeySet
 from auth.key_client import KeyClient
 from auth.tokens import TokenVerifier
@@ -25,7 +28,6 @@ from middleware.startup import NotStarted, PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
 from readiness import Lookout
 from routes import health, metrics, tasks
-from routes.openapi import DocumentedAPI
 from runtime.connections import end_unread
 from runtime.development import development_secret, print_demo
 from runtime.report import report_settings
@@ -34,7 +36,7 @@ from runtime.startup import prepare_database
 
 logger = logging.getLogger(__name__)
 
-EXPOSED_HEADERS = ("Location", "Idempotency-Replayed", "Retry-After", "X-Request-ID", "WWW-Authenticate")
+EXPOSED_HEADERS = (*tasks.EXPOSED_HEADERS, "Retry-After", "X-Request-ID", *access.EXPOSED_HEADERS)
 
 
 def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
@@ -99,7 +101,7 @@ def create_app(settings: Settings) -> FastAPI:
     """
     is_measured = settings.metrics_token is not None
     telemetry = telemetry_config()
-    app = DocumentedAPI(
+    app = FastAPI(
         title="Todo API",
         summary="A multi-user todo list for a frontend with Better Auth.",
         version="0.1.0",
@@ -128,11 +130,20 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     app.state.database = app.state.lookout = app.state.token_verifier = NotStarted()
-    # As they are, and first: an included router is looked through twice for each request.
-    app.router.routes[:0] = [*tasks.router.routes, *health.router.routes]
-    if is_measured:
-        app.router.routes += metrics.router.routes
+    add_routes(app, tasks.router, health.router, *([metrics.router] if is_measured else []))
     return app
+
+
+def add_routes(app: FastAPI, *routers: APIRouter) -> None:
+    """Adds the routers' routes to the application itself, before its own, with its `dependency_overrides`.
+
+    `include_router` would match each request twice, which takes 17 µs.
+    """
+    routes = [copy(route) for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    for route in routes:
+        route.dependency_overrides_provider = app
+        route.app = request_response(route.get_route_handler())
+    app.router.routes[:0] = routes
 
 
 def settle_garbage_collector() -> None:

@@ -51,7 +51,7 @@ class Lookout:
 
     async def _take_a_look(self) -> ServiceUnavailable | None:
         try:
-            (look,) = await self._database.execute(statements.LOOK, NOBODYS)
+            (look,) = await self._database.fetch(statements.LOOK, NOBODYS)
         except ServiceUnavailable as error:
             fault = error
         except Exception as error:  # noqa: BLE001 - whatever it is, requests meet it, too

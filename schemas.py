@@ -6,7 +6,16 @@ has no optional fields.
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, StrictBool, StringConstraints, TypeAdapter, WithJsonSchema
+from pydantic import (
+    MISSING,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StrictBool,
+    StringConstraints,
+    TypeAdapter,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
@@ -62,28 +71,23 @@ Completed = Annotated[
 ]
 
 
-# The defaults below come from factories, which keeps them out of the OpenAPI document: a generator
-# of TypeScript takes a field with a default for one that is always there.
-
-
 class TaskCreate(BaseModel):
-    """A new task. Fields that aren't named here are passed over, but text in them can't contain a
-    NUL character either.
-    """
+    """A new task. Fields that aren't named here are passed over, but text in them can't contain a NUL character."""
 
     title: Title
+    # A factory keeps the default out of the OpenAPI document: a generator of TypeScript takes a field with a default
+    # for one that is always there.
     description: Description = Field(default_factory=lambda: None)
 
 
 class TaskUpdate(BaseModel):
-    """Any of a task's fields; what is absent stays, and only `description` can be null. Fields that
-    aren't named here are passed over, as in `TaskCreate`.
+    """Any of a task's fields; what is absent stays, and only `description` can be null. Fields that aren't named here
+    are passed over, as in `TaskCreate`.
     """
 
-    # What was sent is told by `model_fields_set`.
-    title: Title = Field(default_factory=str)
-    description: Description = Field(default_factory=lambda: None)
-    completed: StrictBool = Field(default_factory=bool)
+    title: Title | MISSING = MISSING
+    description: Description | MISSING = MISSING
+    completed: StrictBool | MISSING = MISSING
 
 
 class TaskPublic(TypedDict):

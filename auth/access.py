@@ -1,96 +1,143 @@
-"""Who may: the dependency that every task route declares, and the check on the metrics."""
-# [Task]: T020, T022, T028, T096 [From]: specs/features/authentication.md, specs/reliability.md
+"""Whose tasks a request may touch: the token's user, who has to be the path's."""
+# [Task]: T014, T020, T021, T022, T028, T096 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md
 
 import hmac
 import logging
-from typing import Annotated, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
 
 from fastapi import Depends, HTTPException, Path, Request, status
-from fastapi.security import HTTPBearer
-from pydantic import SecretStr
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+from sqlalchemy import Executable
 
-from auth.tokens import ExpiredToken, InvalidToken, TokenVerifier
-from config import Settings
+from auth.tokens import ExpiredToken, InvalidToken
+from db import Database, Row
 from errors import ServiceUnavailable
+from metrics import TOKEN_VERDICTS
 
 logger = logging.getLogger(__name__)
 
-# RFC 6750, section 3.
-CHALLENGE = "Bearer"
-INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'
-EXPIRED = 'Bearer error="invalid_token", error_description="The token has expired"'
+EXPOSED_HEADERS = ("WWW-Authenticate",)
 
 
-def unauthorized(detail: str, challenge: str, *, reason: str) -> HTTPException:
-    logger.warning("Not authenticated: %s", reason)
-    return HTTPException(status.HTTP_401_UNAUTHORIZED, detail, headers={"WWW-Authenticate": challenge})
+class MissingToken(InvalidToken):
+    """The request has no bearer token at all."""
 
 
-class UserAccess(HTTPBearer):
-    """The id of the user whose tasks may be touched: the token's, and the path's.
+# The verdict as the metrics name it, the detail, and the challenge of RFC 6750, section 3.
+REFUSALS = {
+    MissingToken: ("missing", "Not authenticated", "Bearer"),
+    InvalidToken: (
+        *("invalid", "Invalid token"),
+        'Bearer error="invalid_token", error_description="The token is invalid"',
+    ),
+    ExpiredToken: (
+        *("expired", "Token has expired"),
+        'Bearer error="invalid_token", error_description="The token has expired"',
+    ),
+}
 
-    Answers 401 without a good token in the one `Authorization` header, 403 for another user's path,
-    503 where the keys to verify the token with can't be had.
+
+class UserDatabase:
+    """The database as one user may use it: `owner` of each statement is that user."""
+
+    def __init__(
+        self, user_id: str, database: Database, fetch: Callable[..., Awaitable[list[Row]]] | None = None
+    ) -> None:
+        self._owner = {"owner": user_id}
+        self._database = database
+        self._fetch = fetch or database.fetch
+
+    async def all(self, statement: Executable, **parameters: Any) -> list[Row]:
+        """Runs one statement and returns its rows. Raises `ServiceUnavailable`."""
+        return await self._fetch(statement, parameters | self._owner)
+
+    async def one(self, statement: Executable, **parameters: Any) -> Row | None:
+        """Runs one statement that has one row at most. Raises `ServiceUnavailable`."""
+        rows = await self._fetch(statement, parameters | self._owner)
+        return rows[0] if rows else None
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator["UserDatabase"]:
+        """Runs several statements as one transaction: committed at the end, rolled back on an error."""
+        async with self._database.session() as session:
+            connection = await session.connection()
+
+            async def fetch(statement: Executable, parameters: Row) -> list[Row]:
+                result = await connection.execute(statement, parameters)
+                return [dict(row) for row in result.mappings()]
+
+            yield UserDatabase(self._owner["owner"], self._database, fetch)
+
+
+class AuthorizedRequest(Request):
+    """A request of a user whose access was verified before the body was read."""
+
+    user_database: UserDatabase
+
+
+class UserAccess(SecurityBase):
+    """Verifies that the token is good and its user the path's, and gives that user's database.
+
+    Answers 401 without a good token in the one `Authorization` header, 403 for another user's path, and 503 where the
+    keys to verify the token with can't be had. One dependency, since each costs every request 24 µs.
     """
 
-    # One dependency, not FastAPI's bearer token and another behind it: each costs every request.
-    async def __call__(  # type: ignore[override] # the user, who is what a route wants to know
+    scheme_name = "BearerAuth"
+    model = HTTPBearer(bearerFormat="JWT", description="The JWT of the frontend's Better Auth; its `sub` is the user.")
+
+    async def __call__(
         self, request: Request, user_id: Annotated[str, Path(description="The user's id: the `sub` of the token.")]
-    ) -> str:
-        verifier: TokenVerifier = request.app.state.token_verifier
-        # The verdict is put into the scope, for `MeasureRequests` to count if it is there.
-        scope = request.scope
+    ) -> UserDatabase:
+        if isinstance(request, AuthorizedRequest):
+            return request.user_database
         try:
-            subject = await verifier.verify(bearer_token(request))
-        except ExpiredToken as error:
-            scope["verdict"] = "expired"
-            raise unauthorized("Token has expired", EXPIRED, reason=str(error)) from None
+            subject = await request.app.state.token_verifier.verify(bearer_token(request))
         except InvalidToken as error:
-            scope["verdict"] = "invalid"
-            raise unauthorized("Invalid token", INVALID, reason=str(error)) from None
-        except HTTPException:
-            scope["verdict"] = "missing"
-            raise
+            TOKEN_VERDICTS.labels(REFUSALS[type(error)][0]).inc()
+            raise unauthorized(error) from None
         except ServiceUnavailable:
-            scope["verdict"] = "unverifiable"
+            TOKEN_VERDICTS.labels("unverifiable").inc()
             raise
         if subject != user_id:
-            scope["verdict"] = "forbidden"
+            TOKEN_VERDICTS.labels("forbidden").inc()
             logger.warning("Forbidden: a good token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
-        scope["verdict"] = "accepted"
-        return subject
+        TOKEN_VERDICTS.labels("accepted").inc()
+        return UserDatabase(user_id, request.app.state.database)
 
 
 def verify_scraper(request: Request) -> None:
     """Answers 401 unless the one `Authorization` header has `METRICS_TOKEN`."""
-    settings: Settings = request.app.state.settings
-    # Where it isn't set there is no such route.
-    expected = cast("SecretStr", settings.metrics_token).get_secret_value()
+    expected = request.app.state.settings.metrics_token.get_secret_value()
     try:
         token = bearer_token(request)
     except InvalidToken as error:
-        raise unauthorized("Invalid token", INVALID, reason=str(error)) from None
-    # As bytes, since text has to be ASCII to be compared; a header is read as Latin-1.
+        raise unauthorized(error) from None
+    # As bytes, since only ASCII text can be compared; a header is read as Latin-1.
     if not hmac.compare_digest(token.encode("latin-1"), expected.encode()):
-        raise unauthorized("Invalid token", INVALID, reason="not the token of the metrics")
+        raise unauthorized(InvalidToken("not METRICS_TOKEN"))
 
 
 def bearer_token(request: Request) -> str:
-    """The token of the one `Authorization` header; FastAPI's own class would let a second pass."""
+    """Reads the token of the one `Authorization` header, where FastAPI's own class lets a second pass."""
     headers = request.headers.getlist("authorization")
-    scheme, _, token = headers[0].partition(" ") if headers else ("", "", "")
     if len(headers) > 1:
         raise InvalidToken("several Authorization headers")
+    scheme, _, token = headers[0].partition(" ") if headers else ("", "", "")
     if scheme.lower() != "bearer":
-        raise unauthorized("Not authenticated", CHALLENGE, reason="no bearer token")
+        raise MissingToken("no bearer token")
     return token
 
 
-verify_user_access = UserAccess(
-    scheme_name="BearerAuth",
-    bearerFormat="JWT",
-    description="The JWT of the frontend's Better Auth, whose `sub` is the user's id.",
-)
+def unauthorized(error: InvalidToken) -> HTTPException:
+    logger.warning("Not authenticated: %s", error)
+    _, detail, challenge = REFUSALS[type(error)]
+    return HTTPException(status.HTTP_401_UNAUTHORIZED, detail, {"WWW-Authenticate": challenge})
 
-CurrentUser = Annotated[str, Depends(verify_user_access)]
+
+verify_user_access = UserAccess()
+
+CurrentUser = Annotated[UserDatabase, Depends(verify_user_access)]

@@ -1,13 +1,14 @@
 """Whether the service lives, and whether it can serve."""
 # [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 
+from operator import attrgetter
+
 from fastapi import APIRouter, HTTPException, Request, status
 
 from readiness import Lookout
-from routes.openapi import operation_id
 from schemas import Health, Problem, Readiness
 
-router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
+router = APIRouter(tags=["health"], generate_unique_id_function=attrgetter("name"))
 
 
 @router.get("/health")

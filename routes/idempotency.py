@@ -13,32 +13,28 @@ from pydantic import BaseModel
 from models import IDEMPOTENCY_KEY_LENGTH
 
 HEADER = "Idempotency-Key"
-
 KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
-
+# Told here, since FastAPI takes 24 µs for a header that a route declares, and lets a second one pass.
 PARAMETER: dict[str, Any] = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "Any text that is this request's own, a UUID for example. Sent again with the"
-    " same body it makes nothing new: the answer is the task that the first one made.",
+    "description": "Any text of this request's own, a UUID for example. Sent again with the same body, it makes nothing"
+    " new: the answer is the task that the first one made.",
     "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"},
 }
 
 
 def read_key(request: Request) -> str | None:
-    """The request's key. Raises `RequestValidationError` for two of them, and for one that isn't
-    1 to 255 visible ASCII characters.
+    """Reads the request's key. Raises `RequestValidationError` for two of them, and for one that isn't 1 to 255 visible
+    ASCII characters.
     """
     keys = request.headers.getlist(HEADER)
-    if not keys:
-        return None
-    key = keys[0]
-    if len(keys) > 1 or not KEY.fullmatch(key):
+    if keys and (len(keys) > 1 or not KEY.fullmatch(keys[0])):
         raise refused(
             f"The key should be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters", "idempotency_key_invalid"
         )
-    return key
+    return keys[0] if keys else None
 
 
 def refused(message: str, kind: str) -> RequestValidationError:
@@ -46,7 +42,5 @@ def refused(message: str, kind: str) -> RequestValidationError:
 
 
 def digest_of(content: BaseModel) -> bytes:
-    """The same for two bodies that mean the same, whatever their white space, the order of their
-    fields and fields that nobody knows.
-    """
+    """Digests what a body means, whatever its white space, the order of its fields and fields that nobody knows."""
     return sha256(json.dumps(content.model_dump(), sort_keys=True).encode()).digest()

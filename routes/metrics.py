@@ -1,4 +1,4 @@
-"""The metrics, for who has the token for them."""
+"""The metrics, guarded by METRICS_TOKEN."""
 # [Task]: T096 [From]: specs/reliability.md
 
 from fastapi import APIRouter, Request, Response

@@ -1,18 +1,22 @@
-"""Reads a JSON body strictly, and only for a user whose token is good."""
-# [Task]: T021, T064, T065, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+"""What every task route shares: who may call it, how it reads a body, and how it refuses."""
+# [Task]: T021, T064, T065, T076, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import re
+from collections.abc import Callable, Coroutine
 from math import isfinite
-from typing import TypeVar
+from typing import Any
 
-from fastapi import HTTPException, Request, status
+from fastapi import HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
-from config import Settings
+from auth.access import AuthorizedRequest, verify_user_access
+from errors import ServiceUnavailable
 from metrics import TIMEOUTS
+from routes.idempotency import read_key
+from schemas import InvalidRequest, Problem
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -20,100 +24,147 @@ STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 # Only from the first digit on, or each of a shorter number would be looked at as a first one.
 LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{1000}")
 
-Model = TypeVar("Model", bound=BaseModel)
+TOO_LARGE = {"msg": "A number is too large", "type": "finite_number"}
+NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
+
+TEXT_HEADER = {"schema": {"type": "string"}}
+REFUSALS = {
+    401: {"model": Problem, "description": "No good token", "headers": {"WWW-Authenticate": TEXT_HEADER}},
+    403: {"model": Problem, "description": "A good token, but another user's"},
+    422: {"model": InvalidRequest, "description": "Wrong in form"},
+    500: {"model": Problem, "description": "Unforeseen"},
+    503: {
+        "model": Problem,
+        "description": "The database or the key server is away",
+        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
+    },
+}
+NO_TASK = {404: {"model": Problem, "description": "No such task of this user"}}
+BAD_BODY = {
+    408: {"model": Problem, "description": "The body did not arrive in time"},
+    413: {"model": Problem, "description": "The body is over 64 KiB"},
+    415: {"model": Problem, "description": "The body is not `application/json`"},
+}
 
 
-async def parse_body(request: Request, model: type[Model]) -> Model:
-    """The request's body as `model`. Raises what `read_body` and `parse_json` raise, and
-    `RequestValidationError` for what the model doesn't take.
+class VerifiedRequest(AuthorizedRequest):
+    """A request of a user with access, whose body was read and parsed."""
 
-    A route calls this by itself. FastAPI would read and parse a body that a route declares before
-    any dependency runs, a stranger's too.
+    idempotency_key: str | None
+    content: bytes
+    value: object
+
+    async def body(self) -> bytes:
+        return self.content
+
+    async def json(self) -> object:
+        return self.value
+
+
+class TaskRoute(APIRoute):
+    """A route on a user's tasks, which takes `REQUEST_TIMEOUT` at most.
+
+    It reads a declared body strictly, and only behind the access check: FastAPI would read and parse a stranger's body
+    before it runs any dependency.
     """
-    content = parse_json(await read_body(request))
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors()]
-        raise RequestValidationError(faults) from None
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        refusals = REFUSALS | (NO_TASK if "{task_id}" in path else {})
+        if not {"POST", "PUT"}.isdisjoint(options["methods"]):
+            refusals |= BAD_BODY
+        options["responses"] = refusals | (options["responses"] or {})
+        super().__init__(path, endpoint, **options)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_in_time(request: Request) -> Response:
+            limit = asyncio.timeout(request.app.state.settings.request_timeout)
+            try:
+                async with limit:
+                    return await handle(await self.verify(request) if self.body_field else request)
+            except Exception as error:
+                # Whatever the end of the time cut short says nothing of its own.
+                if limit.expired():
+                    raise late() from error
+                raise
+
+        return handle_in_time
+
+    async def verify(self, request: Request) -> VerifiedRequest:
+        """Checks the access, then reads the key and the body. Raises what each of them raises."""
+        verified = VerifiedRequest(request.scope, request.receive)
+        # An override may depend on anything, so FastAPI runs it, behind the body.
+        if verify_user_access not in getattr(self.dependency_overrides_provider, "dependency_overrides", ()):
+            verified.user_database = await verify_user_access(request, request.path_params["user_id"])
+        verified.idempotency_key = read_key(request) if request.method == "POST" else None
+        verified.content = await read_body(request)
+        verified.value = parse_json(verified.content)
+        return verified
+
+
+def late() -> ServiceUnavailable:
+    TIMEOUTS.labels("request").inc()
+    return ServiceUnavailable(
+        "The request took longer than REQUEST_TIMEOUT", detail="The request took too long, try again"
+    )
 
 
 async def read_body(request: Request) -> bytes:
-    """The bytes of the body. Raises 415 for another media type than JSON, and 413 for more than
-    `MAX_BODY_BYTES`, on the declared length or on the first byte too many, and 408 for a body that
-    isn't all there after `BODY_TIMEOUT`.
+    """Reads the body. Raises 415 for another media type than JSON, 413 for more than 64 KiB, on the declared length or
+    on the first byte too many, and 408 for a body that isn't all there after `BODY_TIMEOUT`.
     """
-    media_types = request.headers.getlist("content-type")
-    essences = [one.partition(";")[0].strip(" \t").lower() for one in media_types]
-    if essences != ["application/json"]:
+    media_types = [one.partition(";")[0].strip(" \t").lower() for one in request.headers.getlist("content-type")]
+    if media_types != ["application/json"]:
         raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
     # Python makes no number of five thousand digits, and the first twenty tell.
     declared = request.headers.get("content-length", "").lstrip("0")[:20]
-    if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        raise too_large()
-    settings: Settings = request.app.state.settings
+    is_too_large = declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES
     body = bytearray()
     try:
         # For the whole of it: a client that sends a byte now and then is given up, too.
-        async with asyncio.timeout(settings.body_timeout):
-            async for chunk in request.stream():
+        async with asyncio.timeout(request.app.state.settings.body_timeout):
+            chunks = request.stream()
+            while not is_too_large and (chunk := await anext(chunks, b"")):
                 body += chunk
-                if len(body) > MAX_BODY_BYTES:
-                    raise too_large()
+                is_too_large = len(body) > MAX_BODY_BYTES
     except TimeoutError:
         TIMEOUTS.labels("body").inc()
-        raise HTTPException(
-            status.HTTP_408_REQUEST_TIMEOUT,
-            "The body did not arrive in time",
-            # The rest of it may still come, and is no next request (RFC 9110, section 15.5.9).
-            headers={"Connection": "close"},
-        ) from None
+        # The rest of it may still come, and is no next request (RFC 9110, section 15.5.9).
+        headers = {"Connection": "close"}
+        raise HTTPException(status.HTTP_408_REQUEST_TIMEOUT, "The body did not arrive in time", headers) from None
+    if is_too_large:
+        raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes")
     return bytes(body)
-
-
-def too_large() -> HTTPException:
-    return HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes")
 
 
 def parse_json(body: bytes) -> object:
     """Parses JSON (RFC 8259) that Python and Postgres can hold. Raises `RequestValidationError`.
 
-    pydantic-core's parser refuses what isn't UTF-8, lone surrogates, `NaN` and `Infinity`, and
-    absurd nesting.
+    pydantic-core's parser refuses what isn't UTF-8, lone surrogates, `NaN` and `Infinity`, and absurd nesting.
     """
     try:
         content: object = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         fault: dict[str, str] | None = {"msg": f"Invalid JSON: {error}", "type": "json_invalid"}
     else:
-        fault = find_long_number(body) or find_unstorable(content)
+        is_long = LONG_NUMBER.search(body) and LONG_NUMBER.search(STRING.sub(b"", body))
+        fault = TOO_LARGE if is_long else find_unstorable(content)
     if fault is not None:
         raise RequestValidationError([{"loc": ("body",), **fault}])
     return content
 
 
-def find_long_number(body: bytes) -> dict[str, str] | None:
-    """What is wrong with a body that spells out a number in a thousand digits or more."""
-    if LONG_NUMBER.search(body) and LONG_NUMBER.search(STRING.sub(b"", body)):
-        return {"msg": "A number has too many digits", "type": "finite_number"}
-    return None
-
-
 def find_unstorable(content: object) -> dict[str, str] | None:
-    """What is wrong with a value that has a NUL character, in a key too, or a number beyond a
-    float (`1e999`), wherever in it they stand.
-    """
+    """Finds a NUL character, in a key too, or a number beyond a float (`1e999`), wherever it is."""
     values = [content]
     for value in values:
-        if isinstance(value, str):
-            if "\0" in value:
-                return {"msg": "Text can't contain a NUL character", "type": "nul_character"}
-        elif isinstance(value, float):
-            if not isfinite(value):
-                return {"msg": "A number is too large", "type": "finite_number"}
-        elif isinstance(value, dict):
-            values += value.keys()
-            values += value.values()
+        if isinstance(value, dict):
+            values += [*value, *value.values()]
         elif isinstance(value, list):
             values += value
+        elif isinstance(value, str) and "\0" in value:
+            return NUL
+        elif isinstance(value, float) and not isfinite(value):
+            return TOO_LARGE
     return None

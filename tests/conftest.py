@@ -36,14 +36,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def watched_statements() -> Iterator[None]:
     """No request, of whichever test, runs a statement that `statements.py` doesn't have."""
-    execute = Database.execute
+    fetch = Database.fetch
 
     async def checked(self: Database, statement: Executable, parameters: Any) -> list[Row]:
         check_statement(None, statement)
-        return await execute(self, statement, parameters)
+        return await fetch(self, statement, parameters)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Database, "execute", checked)
+        patch.setattr(Database, "fetch", checked)
         # A session's go by SQLAlchemy.
         event.listen(Engine, "before_execute", check_statement)
         yield

@@ -3,13 +3,16 @@
 
 import time
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from fastapi import HTTPException
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import event
 
-from auth.access import verify_user_access
+import statements
+from auth.access import UserDatabase, verify_user_access
 from auth.tokens import TokenVerifier
 from main import create_app
 from routes import tasks
@@ -194,3 +197,60 @@ async def test_user_ids_of_every_kind(service: Service, user_id: str) -> None:
 
     assert task["user_id"] == user_id
     assert (await user.get(f"/{task['id']}")).json() == task
+
+
+@pytest.mark.requirement("T014")
+async def test_no_statement_runs_for_another_owner(service: Service, alice: User, bob: User) -> None:
+    hers = await alice.new_task()
+    his = UserDatabase(bob.id, service.app.state.database)
+
+    assert await his.one(statements.GET_TASK, task_id=hers["id"], owner=alice.id) is None
+    async with his.transaction() as transaction:
+        assert await transaction.one(statements.DELETE_TASK, task_id=hers["id"], owner=alice.id) is None
+    assert (await alice.get()).json() == [hers]
+
+
+@pytest.mark.requirement("T014", "T050")
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_transaction_is_all_or_nothing(service: Service, alice: User, *, fails: bool) -> None:
+    tasks = [await alice.new_task() for _ in range(2)]
+    hers = UserDatabase(alice.id, service.app.state.database)
+
+    with nullcontext() if not fails else pytest.raises(LookupError):
+        async with hers.transaction() as transaction:
+            for task in tasks:
+                assert await transaction.one(statements.DELETE_TASK, task_id=task["id"])
+            if fails:
+                raise LookupError
+
+    assert (await alice.get()).json() == (tasks if fails else [])
+
+
+@pytest.mark.requirement("T020")
+async def test_an_override_of_the_access_holds_on_every_route(service: Service) -> None:
+    def nobody() -> None:
+        raise HTTPException(418)
+
+    service.app.dependency_overrides[verify_user_access] = nobody
+    try:
+        for method, path in guarded_routes():
+            answer = await ask(service, method, path, "somebody", json={"title": "x"})
+            assert answer.status_code == 418, (method, path)
+    finally:
+        service.app.dependency_overrides.clear()
+
+
+@pytest.mark.requirement("T020")
+async def test_an_override_may_let_a_user_in(service: Service) -> None:
+    def user(user_id: str) -> UserDatabase:
+        return UserDatabase(user_id, service.app.state.database)
+
+    service.app.dependency_overrides[verify_user_access] = user
+    try:
+        made = await service.client.post("/api/overridden/tasks", json={"title": "x"})
+        listed = await service.client.get("/api/overridden/tasks")
+    finally:
+        service.app.dependency_overrides.clear()
+
+    assert made.status_code == 201
+    assert listed.json() == [made.json()]

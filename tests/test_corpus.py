@@ -26,7 +26,7 @@ class Target:
         self._database = database
 
     async def rows(self) -> list[Row]:
-        return await self._database.execute(EVERYBODYS_TASKS, {})
+        return await self._database.fetch(EVERYBODYS_TASKS, {})
 
 
 @pytest.fixture(scope="module", params=[("sqlite", "h11"), ("postgresql", "httptools")], ids=lambda p: p[0])
