@@ -28,22 +28,28 @@ TOO_LARGE = {"msg": "A number is too large", "type": "finite_number"}
 NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
 
 TEXT_HEADER = {"schema": {"type": "string"}}
-REFUSALS = {
-    401: {"model": Problem, "description": "No good token", "headers": {"WWW-Authenticate": TEXT_HEADER}},
-    403: {"model": Problem, "description": "A good token, but another user's"},
-    422: {"model": InvalidRequest, "description": "Wrong in form"},
-    500: {"model": Problem, "description": "Unforeseen"},
-    503: {
+
+
+def refusal(description: str, **headers: str) -> dict[str, Any]:
+    return {
         "model": Problem,
-        "description": "The database or the key server is away",
-        "headers": {"Retry-After": {"schema": {"type": "integer"}}},
-    },
+        "description": description,
+        "headers": {name.replace("_", "-"): {"schema": {"type": kind}} for name, kind in headers.items()},
+    }
+
+
+REFUSALS = {
+    401: refusal("No good token", WWW_Authenticate="string"),
+    403: refusal("A good token, but another user's"),
+    422: refusal("Wrong in form") | {"model": InvalidRequest},
+    500: refusal("Unforeseen"),
+    503: refusal("The database or the key server is away", Retry_After="integer"),
 }
-NO_TASK = {404: {"model": Problem, "description": "No such task of this user"}}
+NO_TASK = {404: refusal("No such task of this user")}
 BAD_BODY = {
-    408: {"model": Problem, "description": "The body did not arrive in time"},
-    413: {"model": Problem, "description": "The body is over 64 KiB"},
-    415: {"model": Problem, "description": "The body is not `application/json`"},
+    408: refusal("The body did not arrive in time"),
+    413: refusal("The body is over 64 KiB"),
+    415: refusal("The body is not `application/json`"),
 }
 
 

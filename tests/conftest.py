@@ -98,6 +98,13 @@ async def service(request: pytest.FixtureRequest, make_database: MakeDatabase) -
         yield service
 
 
+@pytest.fixture(scope="session")
+async def plain_service(make_database: MakeDatabase) -> AsyncIterator[Service]:
+    """The service for what reaches no database, so that one will do."""
+    async with running(make_settings(database_url=await make_database("sqlite"))) as service:
+        yield service
+
+
 @pytest.fixture
 async def start() -> AsyncIterator[StartService]:
     """Starts a service with these settings; it stops when the test ends."""

@@ -71,10 +71,10 @@ def test_each_route_declares_verify_user_access() -> None:
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
 @pytest.mark.parametrize("authorization", [None, "", "Basic dTpw", "Token x", "bearertoken", "x"])
-async def test_without_a_token(service: Service, method: str, path: str, authorization: str | None) -> None:
+async def test_without_a_token(plain_service: Service, method: str, path: str, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
-    response = await ask(service, method, path, "somebody", headers=headers)
+    response = await ask(plain_service, method, path, "somebody", headers=headers)
 
     assert response.status_code == 401
     assert response.json() == {"detail": "Not authenticated"}
@@ -83,10 +83,10 @@ async def test_without_a_token(service: Service, method: str, path: str, authori
 
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
-async def test_with_a_token_that_is_no_good(service: Service, method: str, path: str) -> None:
+async def test_with_a_token_that_is_no_good(plain_service: Service, method: str, path: str) -> None:
     headers = bearer(make_token("somebody", key=SECRET[::-1]))
 
-    response = await ask(service, method, path, "somebody", headers=headers)
+    response = await ask(plain_service, method, path, "somebody", headers=headers)
 
     assert response.status_code == 401
     assert response.json() == {"detail": "Invalid token"}
@@ -95,10 +95,10 @@ async def test_with_a_token_that_is_no_good(service: Service, method: str, path:
 
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
-async def test_with_an_expired_token(service: Service, method: str, path: str) -> None:
+async def test_with_an_expired_token(plain_service: Service, method: str, path: str) -> None:
     headers = bearer(make_token("somebody", exp=time.time() - 60))
 
-    response = await ask(service, method, path, "somebody", headers=headers)
+    response = await ask(plain_service, method, path, "somebody", headers=headers)
 
     assert response.status_code == 401
     assert response.json() == {"detail": "Token has expired"}
@@ -142,7 +142,7 @@ async def test_with_the_users_own_token(service: Service, method: str, path: str
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", None])
 @pytest.mark.parametrize(("subject", "status"), [(None, 401), ("mallory", 403)], ids=["no-token", "another-user"])
 async def test_the_token_is_judged_before_anything_else(
-    service: Service, path: str, content_type: str | None, subject: str | None, status: int
+    plain_service: Service, path: str, content_type: str | None, subject: str | None, status: int
 ) -> None:
     headers = {"Content-Length": "10000000"}
     if content_type is not None:
@@ -151,7 +151,7 @@ async def test_the_token_is_judged_before_anything_else(
         headers |= bearer(make_token(subject))
     method = "PUT" if "?" in path else "POST"
 
-    response = await service.client.request(method, path, content=never_sent(), headers=headers)
+    response = await plain_service.client.request(method, path, content=never_sent(), headers=headers)
 
     assert response.status_code == status
 
