@@ -30,26 +30,22 @@ NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
 TEXT_HEADER = {"schema": {"type": "string"}}
 
 
-def refusal(description: str, **headers: str) -> dict[str, Any]:
-    return {
-        "model": Problem,
-        "description": description,
-        "headers": {name.replace("_", "-"): {"schema": {"type": kind}} for name, kind in headers.items()},
-    }
+def problem(description: str, **more: Any) -> dict[str, Any]:
+    return {"model": Problem, "description": description, **more}
 
 
 REFUSALS = {
-    401: refusal("No good token", WWW_Authenticate="string"),
-    403: refusal("A good token, but another user's"),
-    422: refusal("Wrong in form") | {"model": InvalidRequest},
-    500: refusal("Unforeseen"),
-    503: refusal("The database or the key server is away", Retry_After="integer"),
+    401: problem("No good token", headers={"WWW-Authenticate": TEXT_HEADER}),
+    403: problem("A good token, but another user's"),
+    422: {"model": InvalidRequest, "description": "Wrong in form"},
+    500: problem("Unforeseen"),
+    503: problem("The database or the key server is away", headers={"Retry-After": {"schema": {"type": "integer"}}}),
 }
-NO_TASK = {404: refusal("No such task of this user")}
+NO_TASK = {404: problem("No such task of this user")}
 BAD_BODY = {
-    408: refusal("The body did not arrive in time"),
-    413: refusal("The body is over 64 KiB"),
-    415: refusal("The body is not `application/json`"),
+    408: problem("The body did not arrive in time"),
+    413: problem("The body is over 64 KiB"),
+    415: problem("The body is not `application/json`"),
 }
 
 
