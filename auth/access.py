@@ -73,9 +73,9 @@ class UserDatabase:
 
 
 class AuthorizedRequest(Request):
-    """A request of a user whose access was verified before the body was read."""
+    """A request whose access may have been verified already, before the body was read."""
 
-    user_database: UserDatabase
+    user_database: UserDatabase | None = None
 
 
 class UserAccess(SecurityBase):
@@ -91,7 +91,7 @@ class UserAccess(SecurityBase):
     async def __call__(
         self, request: Request, user_id: Annotated[str, Path(description="The user's id: the `sub` of the token.")]
     ) -> UserDatabase:
-        if isinstance(request, AuthorizedRequest):
+        if isinstance(request, AuthorizedRequest) and request.user_database:
             return request.user_database
         try:
             subject = await request.app.state.token_verifier.verify(bearer_token(request))

@@ -98,9 +98,9 @@ class TaskRoute(APIRoute):
         verified = VerifiedRequest(request.scope, request.receive)
         # An override may depend on anything, so FastAPI runs it, behind the body.
         if verify_user_access not in getattr(self.dependency_overrides_provider, "dependency_overrides", ()):
-            verified.user_database = await verify_user_access(request, request.path_params["user_id"])
-        verified.idempotency_key = read_key(request) if request.method == "POST" else None
-        verified.content = await read_body(request)
+            verified.user_database = await verify_user_access(verified, verified.path_params["user_id"])
+        verified.idempotency_key = read_key(verified) if verified.method == "POST" else None
+        verified.content = await read_body(verified)
         verified.value = parse_json(verified.content)
         return verified
 
@@ -121,23 +121,26 @@ async def read_body(request: Request) -> bytes:
         raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
     # Python makes no number of five thousand digits, and the first twenty tell.
     declared = request.headers.get("content-length", "").lstrip("0")[:20]
-    is_too_large = declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES
+    if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
+        raise too_large()
     body = bytearray()
     try:
         # For the whole of it: a client that sends a byte now and then is given up, too.
         async with asyncio.timeout(request.app.state.settings.body_timeout):
-            chunks = request.stream()
-            while not is_too_large and (chunk := await anext(chunks, b"")):
+            async for chunk in request.stream():
                 body += chunk
-                is_too_large = len(body) > MAX_BODY_BYTES
+                if len(body) > MAX_BODY_BYTES:
+                    raise too_large()
     except TimeoutError:
         TIMEOUTS.labels("body").inc()
         # The rest of it may still come, and is no next request (RFC 9110, section 15.5.9).
         headers = {"Connection": "close"}
         raise HTTPException(status.HTTP_408_REQUEST_TIMEOUT, "The body did not arrive in time", headers) from None
-    if is_too_large:
-        raise HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes")
     return bytes(body)
+
+
+def too_large() -> HTTPException:
+    return HTTPException(status.HTTP_413_CONTENT_TOO_LARGE, f"The body must be at most {MAX_BODY_BYTES} bytes")
 
 
 def parse_json(body: bytes) -> object:
