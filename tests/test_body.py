@@ -56,7 +56,7 @@ async def test_a_body_may_be_as_large_as_the_bound(alice: User) -> None:
 
 
 @pytest.mark.requirement("T065")
-async def test_a_body_of_undeclared_length_is_cut_off_at_the_first_byte_too_many(alice: User) -> None:
+async def test_an_undeclared_length_is_cut_at_the_bound(alice: User) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
