@@ -50,7 +50,7 @@ def error_response(status_code: int, detail: object, headers: dict[str, str] | N
 
 
 def answer_http_error(request: Request, error: HTTPException) -> Response:
-    # `Manners` names the methods in `Allow`, here and on a 405.
+    # `Normalize` names the methods in `Allow`, here and on a 405.
     if request.method == "OPTIONS" and error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     return error_response(error.status_code, error.detail, dict(error.headers or {}))

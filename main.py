@@ -21,9 +21,11 @@ from config import Settings, load_settings
 from db import Database
 from errors import ERROR_HANDLERS
 from logs import configure_logging
-from middleware.http import METHODS, CatchUnforeseen, Cors, Manners
-from middleware.metrics import MeasureRequests, keep_noting
-from middleware.request_context import RequestContext
+from middleware import request_log
+from middleware.cors import Cors
+from middleware.errors import AnswerErrors
+from middleware.normalize import METHODS, Normalize
+from middleware.request_log import RequestLog
 from middleware.startup import NotStarted, PlainStartupErrors
 from middleware.telemetry import RedactSpans, telemetry_config
 from readiness import Lookout
@@ -36,7 +38,7 @@ from runtime.startup import prepare_database
 
 logger = logging.getLogger(__name__)
 
-EXPOSED_HEADERS = (*tasks.EXPOSED_HEADERS, "Retry-After", "X-Request-ID", *access.EXPOSED_HEADERS)
+EXPOSED_HEADERS = (*tasks.EXPOSED_HEADERS, "Retry-After", *request_log.EXPOSED_HEADERS, *access.EXPOSED_HEADERS)
 
 
 def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
@@ -77,9 +79,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             secret = development_secret()
             run_aside(stack, print_demo(secret, settings.jwt_algorithm))
 
-        if settings.metrics_token is not None:
-            run_aside(stack, keep_noting(database))
-
         app.state.database = database
         app.state.lookout = Lookout(settings)
         stack.push_async_callback(app.state.lookout.close)
@@ -99,7 +98,6 @@ def create_app(settings: Settings) -> FastAPI:
 
     Raises `StartupError` where OpenTelemetry is wanted and isn't installed.
     """
-    is_measured = settings.metrics_token is not None
     telemetry = telemetry_config()
     app = FastAPI(
         title="Todo API",
@@ -107,16 +105,15 @@ def create_app(settings: Settings) -> FastAPI:
         version="0.1.0",
         lifespan=lifespan,
         telemetry=telemetry,
-        # A trailing slash is served (`Manners`), not redirected.
+        # A trailing slash is served (`Normalize`), not redirected.
         redirect_slashes=False,
         exception_handlers=ERROR_HANDLERS,
         # A request passes these from the first to the last, its answer the other way.
         middleware=[
             Middleware(PlainStartupErrors),
             *([Middleware(RedactSpans)] if telemetry["tracing"] else []),
-            Middleware(RequestContext),
-            Middleware(Manners),
-            *([Middleware(MeasureRequests)] if is_measured else []),
+            Middleware(RequestLog),
+            Middleware(Normalize),
             Middleware(
                 Cors,
                 allow_origins=settings.allowed_origins,
@@ -125,12 +122,12 @@ def create_app(settings: Settings) -> FastAPI:
                 allow_credentials=True,
                 expose_headers=EXPOSED_HEADERS,
             ),
-            Middleware(CatchUnforeseen, settings.request_timeout),
+            Middleware(AnswerErrors, settings.request_timeout),
         ],
     )
     app.state.settings = settings
     app.state.database = app.state.lookout = app.state.token_verifier = NotStarted()
-    add_routes(app, tasks.router, health.router, *([metrics.router] if is_measured else []))
+    add_routes(app, tasks.router, health.router, *([metrics.router] if settings.metrics_token else []))
     return app
 
 

@@ -13,7 +13,6 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from auth.access import AuthorizedRequest, verify_user_access
-from errors import ServiceUnavailable
 from metrics import TIMEOUTS
 from routes.idempotency import read_key
 from schemas import InvalidRequest, Problem
@@ -64,10 +63,8 @@ class VerifiedRequest(AuthorizedRequest):
 
 
 class TaskRoute(APIRoute):
-    """A route on a user's tasks, which takes `REQUEST_TIMEOUT` at most.
-
-    It reads a declared body strictly, and only behind the access check: FastAPI would read and parse a stranger's body
-    before it runs any dependency.
+    """A route on a user's tasks. It reads a declared body strictly, and only behind the access check: FastAPI would
+    read and parse a stranger's body before it runs any dependency.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -80,18 +77,13 @@ class TaskRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
-        async def handle_in_time(request: Request) -> Response:
-            limit = asyncio.timeout(request.app.state.settings.request_timeout)
-            try:
-                async with limit:
-                    return await handle(await self.verify(request) if self.body_field else request)
-            except Exception as error:
-                # Whatever the end of the time cut short says nothing of its own.
-                if limit.expired():
-                    raise late() from error
-                raise
+        if self.body_field is None:
+            return handle
 
-        return handle_in_time
+        async def verify_and_handle(request: Request) -> Response:
+            return await handle(await self.verify(request))
+
+        return verify_and_handle
 
     async def verify(self, request: Request) -> VerifiedRequest:
         """Checks the access, then reads the key and the body. Raises what each of them raises."""
@@ -103,13 +95,6 @@ class TaskRoute(APIRoute):
         verified.content = await read_body(verified)
         verified.value = parse_json(verified.content)
         return verified
-
-
-def late() -> ServiceUnavailable:
-    TIMEOUTS.labels("request").inc()
-    return ServiceUnavailable(
-        "The request took longer than REQUEST_TIMEOUT", detail="The request took too long, try again"
-    )
 
 
 async def read_body(request: Request) -> bytes:

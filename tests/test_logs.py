@@ -81,7 +81,7 @@ async def test_each_request_is_a_line_of_its_level(
 
     assert (await user.get(path, headers=headers)).status_code == status
 
-    lines = [record for record in caplog.records if record.name == "middleware.request_context"]
+    lines = [record for record in caplog.records if record.name == "middleware.request_log"]
     (line,) = lines
     assert line.levelname == level
     full_path = path if path.startswith("/api/") else user.tasks_path + path
@@ -102,7 +102,7 @@ async def test_a_refusal_and_a_failure_stand_out(
 
         await service.client.get("/here")
 
-    (line,) = [one for one in caplog.records if one.name == "middleware.request_context"]
+    (line,) = [one for one in caplog.records if one.name == "middleware.request_log"]
     assert (line.levelname, line.getMessage().split()[:3]) == (level, ["GET", "/here", str(status)])
 
 
@@ -299,7 +299,7 @@ def test_what_is_cut_off_is_no_part_of_a_token() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "middleware.request_context.RequestContext",
+        "middleware.request_log.RequestLog",
         "sqlalchemy.dialects.postgresql.asyncpg.AsyncAdapt_asyncpg_dbapi.ProgrammingError",
         "ep-cool-darkness-a1b2c3d4-pooler.c-2.us-east-1.aws.neon.tech",
         "aws-0-eu-central-1.pooler.supabase.com",

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from middleware.http import REMEMBERED_ORIGINS
+from middleware.cors import REMEMBERED_ORIGINS
 from origins import pattern_of
 from tests.databases import MakeDatabase
 from tests.service import Service, make_settings, running

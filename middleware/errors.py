@@ -1,0 +1,70 @@
+"""Answers to what no handler knows, and to what takes too long."""
+# [Task]: T063, T089, T096, T099 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+
+import asyncio
+import logging
+
+from starlette import status
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from errors import answer_late, error_response
+from metrics import TIMEOUTS
+
+logger = logging.getLogger(__name__)
+
+# Of a body that is handed to the server at once, which then waits until the client has taken it.
+PIECE_BYTES = 64 * 1024
+
+
+class AnswerErrors:
+    """Answers 500 to what is unforeseen, and 503 to what takes longer than `seconds` as a whole. A large answer goes
+    out in pieces, each with as much time for its client to take it.
+
+    Inside of CORS: Starlette's own 500 is sent outside of it, so that a browser sees only a CORS error.
+    """
+
+    def __init__(self, app: ASGIApp, seconds: float) -> None:
+        self.app = app
+        self.seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        has_started = False
+        limit = asyncio.timeout(self.seconds)
+
+        async def send_in_pieces(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            body = message.get("body", b"")
+            *starts, last = range(0, len(body) or 1, PIECE_BYTES)
+            for start in starts:
+                await send({**message, "body": body[start : start + PIECE_BYTES], "more_body": True})
+                limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
+            await send({**message, "body": body[last:]} if last else message)
+
+        try:
+            async with limit:
+                await self.app(scope, receive, send_in_pieces)
+        except ClientDisconnect:
+            # Nobody is there to read it, but the server wants every request answered.
+            response = error_response(status.HTTP_400_BAD_REQUEST, "The client went away")
+        except Exception:
+            # Whatever the end of the time cut short says nothing of its own.
+            if limit.expired():
+                TIMEOUTS.labels("request").inc()
+                logger.error("The request took longer than REQUEST_TIMEOUT")  # noqa: TRY400 - as above
+                response = answer_late()
+            elif has_started:
+                raise
+            else:
+                logger.exception("Unforeseen error")
+                response = error_response(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
+        else:
+            return
+        # The server ends the connection of an answer that isn't all there.
+        if not has_started:
+            await response(scope, receive, send)

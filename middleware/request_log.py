@@ -1,0 +1,75 @@
+"""An id, security headers, a line in the log and a measurement for each request."""
+# [Task]: T070, T071, T074, T096, T100 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+
+import logging
+import re
+import time
+from functools import lru_cache
+from secrets import token_hex
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from logs import READ_CHARACTERS, request_id
+from metrics import HTTP_REQUESTS
+from middleware import first_header, is_task_path
+
+logger = logging.getLogger(__name__)
+
+EXPOSED_HEADERS = ("X-Request-ID",)
+ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+WARNED_OF = frozenset({401, 403, 404, 429})
+KNOWN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Of the paths and the methods that the service doesn't know: a label from outside would make series without end.
+OTHER = "other"
+# White space around a header's value is no part of it (RFC 9110, section 5.5), but httptools leaves it there.
+OWS = b" \t"
+# No endpoint uses these, and FastAPI parses them before it has a token judged, on some Pythons in quadratic time.
+UNUSED = b"cookie"
+
+histogram_of = lru_cache(HTTP_REQUESTS.labels)
+
+
+class RequestLog:
+    """The outermost, so that preflights and errors have an id and their line, too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        # A copy, since those inside change it, and the server goes by its own.
+        headers = [(key, value.strip(OWS)) for key, value in scope["headers"] if key != UNUSED]
+        inner = {**scope, "headers": headers}
+        current = first_header(inner, b"x-request-id")
+        if current is None or not ACCEPTED_ID.fullmatch(current):
+            current = token_hex(16)
+        added = [(b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")]
+        if is_task_path(scope):
+            added.append((b"cache-control", b"private, no-cache"))
+        status = 500
+        started = time.perf_counter()
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *added]
+            await send(message)
+
+        reset = request_id.set(current)
+        try:
+            await self.app(inner, receive, send_with_headers)
+        finally:
+            seconds = time.perf_counter() - started
+            route = inner["route"].path if "route" in inner else OTHER
+            method = inner["method"] if inner["method"] in KNOWN_METHODS else OTHER
+            histogram_of(route, method, status).observe(seconds)
+            level = logging.WARNING if status in WARNED_OF else logging.ERROR if status >= 500 else logging.INFO  # noqa: PLR2004 - the statuses of failures
+            # Quoted, since a path may hold line breaks; without the query, which may hold secrets.
+            path = quote(scope["path"][:READ_CHARACTERS])
+            logger.log(level, "%s %s %d %.1f ms", scope["method"], path, status, seconds * 1000)
+            request_id.reset(reset)
