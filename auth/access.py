@@ -19,6 +19,7 @@ from metrics import TOKEN_VERDICTS
 
 logger = logging.getLogger(__name__)
 
+ACCEPTED = TOKEN_VERDICTS.labels("accepted")
 EXPOSED_HEADERS = ("WWW-Authenticate",)
 
 
@@ -105,7 +106,7 @@ class UserAccess(SecurityBase):
             TOKEN_VERDICTS.labels("forbidden").inc()
             logger.warning("Forbidden: a good token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
-        TOKEN_VERDICTS.labels("accepted").inc()
+        ACCEPTED.inc()
         return UserDatabase(user_id, request.app.state.database)
 
 

@@ -40,11 +40,11 @@ class AnswerErrors:
             nonlocal has_started
             has_started = True
             body = message.get("body", b"")
-            *starts, last = range(0, len(body) or 1, PIECE_BYTES)
-            for start in starts:
+            pieces = range(0, len(body) - PIECE_BYTES, PIECE_BYTES)
+            for start in pieces:
                 await send({**message, "body": body[start : start + PIECE_BYTES], "more_body": True})
                 limit.reschedule(asyncio.get_running_loop().time() + self.seconds)
-            await send({**message, "body": body[last:]} if last else message)
+            await send({**message, "body": body[len(pieces) * PIECE_BYTES :]} if pieces else message)
 
         try:
             async with limit:
