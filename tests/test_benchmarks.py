@@ -1,4 +1,4 @@
-"""The benchmark compares like with like. What it measures is for a quiet machine, not for tests."""
+"""The benchmark compares programs that give the same answers. Its measurements need a quiet machine, not a test."""
 # [Task]: T083, T106 [From]: specs/performance.md
 
 import json
@@ -33,7 +33,7 @@ async def test_all_peers_answer_the_same(make_database: MakeDatabase, tmp_path: 
 
 
 @pytest.mark.requirement("T105", "T106")
-def test_a_crowd_opens_no_more_sessions_than_the_pool_may_have(
+def test_a_crowd_opens_no_more_sessions_than_the_pool(
     postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(crowd, "REQUESTS", 200)
@@ -47,7 +47,7 @@ def test_a_crowd_opens_no_more_sessions_than_the_pool_may_have(
 
 
 @pytest.mark.requirement("T083")
-def test_the_results_are_shown_as_they_were_measured(tmp_path: Path) -> None:
+def test_the_results_are_shown_as_measured(tmp_path: Path) -> None:
     results = report.load(RESULTS)
 
     assert set(results) == {"cost", "distance", "load", "memory", "start", "growth"}

@@ -1,4 +1,4 @@
-"""Tokens of a real Better Auth server, in every way that it signs them."""
+"""Tokens of a real Better Auth server, for each way in which it signs them."""
 # [Task]: T024, T025 [From]: specs/features/authentication.md
 
 import asyncio
@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import pytest
 
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
-from tests.service import bearer, make_settings, running
+from tests.service import StartService, bearer
 
 FOLDER = Path(__file__).parent / "better_auth"
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 @dataclass
 class Frontend:
-    """A Better Auth server with a user who is signed in."""
+    """A Better Auth server with a signed-in user."""
 
     origin: str
     user_id: str
@@ -64,45 +64,52 @@ async def better_auth(**environment: str) -> AsyncIterator[Frontend]:
         await process.wait()
 
 
-async def status_of(frontend: Frontend, token: str, make_database: MakeDatabase, **settings: Any) -> int:
-    url = await make_database("sqlite")
-    async with running(make_settings(database_url=url, **settings)) as service:
-        path = f"/api/{frontend.user_id}/tasks"
-        answer = await service.client.get(path, headers=bearer(token))
+class StatusOf(Protocol):
+    async def __call__(self, frontend: Frontend, token: str, **settings: Any) -> int: ...
+
+
+@pytest.fixture
+def status_of(start: StartService, make_database: MakeDatabase) -> StatusOf:
+    """Gets the status with which a service with these settings answers a token."""
+
+    async def status_of(frontend: Frontend, token: str, **settings: Any) -> int:
+        service = await start(database_url=await make_database("sqlite"), **settings)
+        answer = await service.client.get(f"/api/{frontend.user_id}/tasks", headers=bearer(token))
         return answer.status_code
+
+    return status_of
 
 
 @pytest.mark.requirement("T025")
 @pytest.mark.parametrize("algorithm", ["", "EdDSA", "ES256", "ES512", "RS256", "PS256"])
-async def test_a_token_of_the_jwt_plugin(make_database: MakeDatabase, algorithm: str) -> None:
+async def test_a_token_of_the_jwt_plugin_is_accepted(status_of: StatusOf, algorithm: str) -> None:
     async with better_auth(KEY_ALG=algorithm) as frontend:
         token = await frontend.token("/api/auth/token")
 
         by_keys = {"better_auth_secret": None, "better_auth_url": frontend.origin}
-        assert await status_of(frontend, token, make_database, **by_keys) == 200
+        assert await status_of(frontend, token, **by_keys) == 200
         another_origin = by_keys | {
             "better_auth_url": "http://other.example",
             "jwks_url": frontend.origin + "/api/auth/jwks",
         }
-        assert await status_of(frontend, token, make_database, **another_origin) == 401
-        assert await status_of(frontend, token, make_database) == 401
+        assert await status_of(frontend, token, **another_origin) == 401
+        assert await status_of(frontend, token) == 401
 
 
 @pytest.mark.requirement("T024")
-async def test_a_token_that_the_frontend_signs_with_the_secret(make_database: MakeDatabase) -> None:
+async def test_a_token_signed_with_the_secret_is_accepted(status_of: StatusOf) -> None:
     async with better_auth() as frontend:
         token = await frontend.token("/api/token")
 
-        assert await status_of(frontend, token, make_database) == 200
-        both = {"better_auth_url": frontend.origin}
-        assert await status_of(frontend, token, make_database, **both) == 200
+        assert await status_of(frontend, token) == 200
+        assert await status_of(frontend, token, better_auth_url=frontend.origin) == 200
         checked = {"jwt_issuer": frontend.origin, "jwt_audience": frontend.origin}
-        assert await status_of(frontend, token, make_database, **checked) == 200
+        assert await status_of(frontend, token, **checked) == 200
 
 
 @pytest.mark.requirement("T023", "T024")
 @pytest.mark.parametrize("signer", ["secret", "jwks"])
-async def test_the_session_and_its_cookies_are_no_tokens(make_database: MakeDatabase, signer: str) -> None:
+async def test_a_session_and_its_cookies_are_not_tokens(status_of: StatusOf, signer: str) -> None:
     async with better_auth(CACHE_SIGNER=signer) as frontend:
         await frontend.client.get("/api/auth/get-session")
         cookies = dict(frontend.client.cookies)
@@ -110,5 +117,4 @@ async def test_the_session_and_its_cookies_are_no_tokens(make_database: MakeData
 
         assert cookies["better-auth.session_data"].count(".") == 2
         for value in (*cookies.values(), session["session"]["token"]):
-            settings = {"better_auth_url": frontend.origin}
-            assert await status_of(frontend, value, make_database, **settings) == 401
+            assert await status_of(frontend, value, better_auth_url=frontend.origin) == 401

@@ -1,4 +1,4 @@
-"""Specifications, code and tests name each other."""
+"""Specifications, code and tests refer to each other by the ids of requirements."""
 # [Task]: T079 [From]: specs/api/rest-endpoints.md
 
 import ast
@@ -28,7 +28,7 @@ CODE += [ROOT / ".ci/run", *ROOT.glob("tests/better_auth/*.mjs")]
 
 
 @pytest.mark.requirement("T079")
-def test_each_requirement_stands_once() -> None:
+def test_each_requirement_is_stated_once() -> None:
     ids = [requirement for ids in SPECS.values() for requirement in ids]
 
     assert len(SPECS) == 6
@@ -39,7 +39,7 @@ def test_each_requirement_stands_once() -> None:
 @pytest.mark.parametrize("path", CODE, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_each_code_file_names_its_requirements(path: Path) -> None:
     text = path.read_text()
-    # Behind the docstring, which is the first that a tool shows of a module.
+    # The docstring comes first, since tools show the beginning of a module.
     docstring = ast.get_docstring(ast.parse(text), clean=False) if path.suffix == ".py" else None
     header = HEADER.match(text, text.index(f'{docstring}"""\n') + len(docstring) + 4 if docstring else 0)
     assert header
