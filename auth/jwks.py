@@ -91,30 +91,21 @@ class KeySet:
             await self._refresh()
         if self._keys is not None and key_id in self._keys:
             return self._keys[key_id]
-
-        now = self._clock()
         # One that is under way now has begun since, and is as good as one's own.
-        if self._fetch_under_way or now >= self._next_search:
-            if self._keys is not None:
-                self._searched_at = now
-            keys = await self._refresh()
-            if keys is not None and key_id in keys:
-                return keys[key_id]
-            if keys is not None:
-                self._searched_at = now
-                if len(self._missing) < REMEMBERED_MISSES:
+        if self._fetch_under_way or self._clock() >= self._next_search:
+            self._searched_at = self._clock()
+            if (keys := await self._refresh()) is not None:
+                if key_id not in keys and len(self._missing) < REMEMBERED_MISSES:
                     self._missing.add(key_id)
-                return {}
+                return keys.get(key_id, {})
         elif key_id in self._missing:
             return {}
-        seconds = FETCH_TIMEOUT_SECONDS
-        if self._keys is not None:
-            seconds = max(1, self._next_search - self._clock())
+        seconds = FETCH_TIMEOUT_SECONDS if self._keys is None else self._next_search - self._clock()
         raise ServiceUnavailable(
             "A token's key can't be looked for: the list of JWKS_URL (or BETTER_AUTH_URL) could not"
             " be fetched, or was less than 30 s ago.",
             detail="The keys to verify tokens with are unavailable, try again",
-            retry_after=math.ceil(seconds),
+            retry_after=max(1, math.ceil(seconds)),
         )
 
     async def close(self) -> None:

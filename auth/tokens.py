@@ -18,6 +18,7 @@ MAX_TOKEN_BYTES = 8 * 1024
 CLOCK_SKEW_SECONDS = 10
 # How many tokens are remembered; a worker of few users needs few, and each costs about 1 KiB.
 REMEMBERED_TOKENS = 4096
+NUMBERS = frozenset({int, float})
 HMAC_ALGORITHMS = frozenset({"HS256", "HS384", "HS512"})
 # Better Auth signs its session cookie with the same secret. That is a cookie, no API token.
 SESSION_CACHE_AUDIENCE = "better-auth:session-cache"
@@ -33,7 +34,7 @@ class ExpiredToken(InvalidToken):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What of a good token has to be looked at again: its time, and the key it was good with."""
+    """What has to be checked again of a token that was good: its time, and the key that it was good with."""
 
     subject: str
     expires_at: float
@@ -42,44 +43,35 @@ class VerifiedToken:
     key: jwt.PyJWK
 
 
+@dataclass(kw_only=True)
 class TokenVerifier:
-    """Checks tokens of two families, told apart by the header's `alg` and never mixed: those
-    signed with the shared secret, and those signed with a key that the frontend publishes.
+    """Checks tokens of two families, told apart by the header's `alg` and never mixed: those signed with the shared
+    `secret` by `algorithm`, and those signed with one of the `keys` that the frontend publishes.
 
-    `issuer` and `audience` go for both; without them a shared-secret token's are left unchecked
-    and a published-key token's have to be `origin`.
+    `issuer` and `audience` hold for both; without them a shared-secret token's are left unchecked, and a published-key
+    token's have to be `origin`.
     """
 
-    def __init__(
-        self,
-        *,
-        secret: str | None,
-        algorithm: str,
-        keys: KeySet | None,
-        origin: str | None,
-        issuer: str | None = None,
-        audience: str | None = None,
-    ) -> None:
-        self._secret = None
-        if secret is not None:
-            jwk = {"kty": "oct", "k": encode_segment(secret.encode())}
-            self._secret = jwt.PyJWK(jwk, algorithm)
-        self._algorithm = algorithm
-        self._keys = keys
-        self._origin = origin
-        self._issuer = issuer
-        self._audience = audience
+    secret: str | None
+    algorithm: str
+    keys: KeySet | None
+    origin: str | None
+    issuer: str | None = None
+    audience: str | None = None
+
+    def __post_init__(self) -> None:
+        k = encode_segment((self.secret or "").encode())
+        self._secret = jwt.PyJWK({"kty": "oct", "k": k}, self.algorithm) if self.secret else None
         # By digest: the tokens themselves aren't kept. Only good ones get here, oldest first.
         self._remembered: dict[bytes, VerifiedToken] = {}
 
     async def verify(self, token: str) -> str:
-        """The `sub` of a good token: the user's id.
+        """Returns the `sub` of a good token: the user's id.
 
-        A token that was good is remembered, and good again while its `exp` is to come and the key
-        that it was verified with is in force. All else about a token never changes.
+        A token that was good is remembered, and good again while its `exp` is to come and the key that it was verified
+        with is in force. All else about a token never changes.
 
-        Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys
-        can't be had.
+        Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys can't be had.
         """
         if len(token) > MAX_TOKEN_BYTES:
             raise InvalidToken("longer than 8 KiB")
@@ -99,19 +91,13 @@ class TokenVerifier:
 
     async def _verify(self, token: str) -> VerifiedToken:
         header, claims = parse_token(token)
-        check_header(header)
-        check_claims(claims)
-        algorithm, key_id = header["alg"], header.get("kid")
-        key = await self._find_key(algorithm, key_id)
-        issuer, audience = self._issuer, self._audience
-        if key is self._secret:
-            audiences = claims.get("aud")
-            if not isinstance(audiences, list):
-                audiences = [audiences]
-            if SESSION_CACHE_AUDIENCE in audiences:
-                raise InvalidToken("a session cookie, not an API token")
-        else:
-            issuer, audience = issuer or self._origin, audience or self._origin
+        check(header, claims)
+        key = await self._find_key(header["alg"], header.get("kid"))
+        is_shared, audiences = key is self._secret, claims.get("aud")
+        if is_shared and SESSION_CACHE_AUDIENCE in (audiences if isinstance(audiences, list) else [audiences]):
+            raise InvalidToken("a session cookie, not an API token")
+        issuer = self.issuer or (None if is_shared else self.origin)
+        audience = self.audience or (None if is_shared else self.origin)
         try:
             jwt.decode(
                 token,
@@ -127,53 +113,51 @@ class TokenVerifier:
         except jwt.PyJWTError as error:
             raise InvalidToken(self._explain(error, issuer, audience)) from None
         expires_at = int(claims["exp"]) + CLOCK_SKEW_SECONDS
-        return VerifiedToken(claims["sub"], expires_at, algorithm, key_id, key)
+        return VerifiedToken(claims["sub"], expires_at, header["alg"], header.get("kid"), key)
 
     async def _find_key(self, algorithm: str, key_id: str | None) -> jwt.PyJWK:
         """The key that such a token has to be signed with: its algorithm picks the family."""
-        if algorithm == self._algorithm and self._secret is not None:
+        if algorithm == self.algorithm and self._secret:
             return self._secret
         # What is said of the algorithm is said of known ones: a stranger can write any there.
-        if algorithm in HMAC_ALGORITHMS:
-            raise InvalidToken(
-                "signed with a shared secret, and BETTER_AUTH_SECRET isn't set"
-                if self._secret is None
-                else f"signed with a shared secret by {algorithm}, and JWT_ALGORITHM is another"
-            )
-        if not KeySet.serves(algorithm):
-            raise InvalidToken("an algorithm that isn't served")
-        if self._keys is None:
-            raise InvalidToken("signed with a key of Better Auth's, and BETTER_AUTH_URL isn't set")
-        if not key_id:
-            raise InvalidToken("no key id")
-        key = await self._keys.find(key_id, algorithm)
-        if key is None:
-            raise InvalidToken("none of the keys of JWKS_URL (or BETTER_AUTH_URL)")
-        return key
+        if algorithm in HMAC_ALGORITHMS and self._secret:
+            reason = f"signed with a shared secret by {algorithm}, and JWT_ALGORITHM is another"
+        elif algorithm in HMAC_ALGORITHMS:
+            reason = "signed with a shared secret, and BETTER_AUTH_SECRET isn't set"
+        elif not KeySet.serves(algorithm):
+            reason = "an algorithm that isn't served"
+        elif self.keys is None:
+            reason = "signed with a key of Better Auth's, and BETTER_AUTH_URL isn't set"
+        elif not key_id:
+            reason = "no key id"
+        elif key := await self.keys.find(key_id, algorithm):
+            return key
+        else:
+            reason = "none of the keys of JWKS_URL (or BETTER_AUTH_URL)"
+        raise InvalidToken(reason)
 
     def _explain(self, error: jwt.PyJWTError, issuer: str | None, audience: str | None) -> str:
-        """What was expected, by which setting; never what the token has."""
-        claim = error.claim if isinstance(error, jwt.MissingRequiredClaimError) else None
-        if claim == "iss" or isinstance(error, jwt.InvalidIssuerError):
-            source = "JWT_ISSUER" if self._issuer else "the origin of BETTER_AUTH_URL"
-            return f"its iss isn't {issuer!r}, {source}"
-        if claim == "aud" or isinstance(error, jwt.InvalidAudienceError):
-            source = "JWT_AUDIENCE" if self._audience else "the origin of BETTER_AUTH_URL"
-            return f"its aud isn't {audience!r}, {source}"
+        """Says what was expected, by which setting; never what the token has."""
+        for claim, kind, expected, setting in (
+            ("iss", jwt.InvalidIssuerError, issuer, self.issuer and "JWT_ISSUER"),
+            ("aud", jwt.InvalidAudienceError, audience, self.audience and "JWT_AUDIENCE"),
+        ):
+            if isinstance(error, kind) or getattr(error, "claim", None) == claim:
+                return f"its {claim} isn't {expected!r}, {setting or 'the origin of BETTER_AUTH_URL'}"
         return type(error).__name__
 
 
-def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The header and the claims of a JWS in compact form (RFC 7515, section 7.1), unverified.
+def parse_token(token: str) -> list[dict[str, Any]]:
+    """Reads the header and the claims of a JWS in compact form (RFC 7515, section 7.1), unverified.
 
-    Raises `InvalidToken` for anything that isn't three canonical base64url segments of which
-    the first two are JSON objects.
+    Raises `InvalidToken` for anything that isn't three canonical base64url segments of which the first two are JSON
+    objects.
     """
-    try:
-        header, claims, _signature = map(decode_segment, token.split("."))
-    except ValueError:
-        raise InvalidToken("not three segments") from None
-    return parse_object(header), parse_object(claims)
+    segments = token.split(".")
+    if len(segments) != 3:  # noqa: PLR2004 - header, claims, signature
+        raise InvalidToken("not three segments")
+    header, claims, _signature = map(decode_segment, segments)
+    return [parse_object(header), parse_object(claims)]
 
 
 def encode_segment(content: bytes) -> str:
@@ -211,27 +195,22 @@ def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def check_header(header: dict[str, Any]) -> None:
-    """Header parameters that point to keys (`jku`, `x5u`, `jwk` and the like) are left alone."""
-    if not isinstance(header.get("alg"), str):
-        raise InvalidToken("no algorithm")
-    if "crit" in header:
-        raise InvalidToken("critical extensions")
-    if "typ" in header and str(header["typ"]).upper() != "JWT":
-        raise InvalidToken("another type than JWT")
-    if not isinstance(header.get("kid", ""), str):
-        raise InvalidToken("a key id that is no string")
-
-
-def check_claims(claims: dict[str, Any]) -> None:
-    """The claims' types; PyJWT compares their values. Types are checked before the signature is,
-    since PyJWT would read `"exp": true` or `"exp": "1"` as a number.
+def check(header: dict[str, Any], claims: dict[str, Any]) -> None:
+    """Checks types, before the signature: PyJWT would read `"exp": true` or `"exp": "1"` as a number. It compares the
+    values. Header parameters that point to keys (`jku`, `x5u`, `jwk` and the like) are left alone.
     """
-    for name in ("exp", "nbf", "iat"):
-        if (name == "exp" or name in claims) and type(claims.get(name)) not in {int, float}:
-            raise InvalidToken(f"{name} is no number")
     subject = claims.get("sub")
-    if not isinstance(subject, str) or not 0 < len(subject) <= USER_ID_LENGTH:
-        raise InvalidToken("sub is no user id")
-    if "\0" in subject:
-        raise InvalidToken("sub has a NUL character")
+    reasons = {
+        "no algorithm": not isinstance(header.get("alg"), str),
+        "critical extensions": "crit" in header,
+        "another type than JWT": str(header.get("typ", "JWT")).upper() != "JWT",
+        "a key id that is no string": not isinstance(header.get("kid", ""), str),
+        "exp is no number": type(claims.get("exp")) not in NUMBERS,
+        "nbf is no number": type(claims.get("nbf", 0)) not in NUMBERS,
+        "iat is no number": type(claims.get("iat", 0)) not in NUMBERS,
+        "sub is no user id": not isinstance(subject, str) or not 0 < len(subject) <= USER_ID_LENGTH,
+        "sub has a NUL character": "\0" in str(subject),
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise InvalidToken(reason)
