@@ -2,6 +2,7 @@
 # [Task]: T069, T078, T120 [From]: specs/api/rest-endpoints.md
 
 import re
+from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 import httpx
@@ -70,3 +71,16 @@ def pattern_of_label(label: str) -> str:
     first, *parts = map(re.escape, label.split("*"))
     inner = "".join(f"(?>{WILD}?{part})" for part in parts[:-1])
     return first + inner + "".join(WILD + part for part in parts[-1:])
+
+
+def is_address(host: str) -> bool:
+    try:
+        return bool(ip_address(host))
+    except ValueError:
+        return False
+
+
+def is_loopback(host: str) -> bool:
+    if not host or host.startswith("/") or host.lower() == "localhost":
+        return True
+    return is_address(host) and ip_address(host).is_loopback

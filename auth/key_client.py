@@ -11,8 +11,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from backends.url import is_loopback
 from errors import StartupError
+from origins import is_loopback
 
 logger = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ import string
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 from sqlalchemy import URL, make_url
 
 from backends.tls import TLS, choose_tls
+from origins import is_address, is_loopback
 
 POSTGRES_SCHEMES = frozenset(
     {"postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"}
@@ -177,13 +177,6 @@ def split_host(spec: str) -> tuple[str, str]:
     return unquote(parts[1]).strip("[]"), parts[2] or ""
 
 
-def is_address(host: str) -> bool:
-    try:
-        return bool(ip_address(host))
-    except ValueError:
-        return False
-
-
 def is_host(host: str) -> bool:
     """Whether it can be looked up, as far as that can be told without doing so."""
     if host.startswith("/") or is_address(host):
@@ -192,12 +185,6 @@ def is_host(host: str) -> bool:
         return HOST_NAME.fullmatch(host) is not None and bool(host.encode("idna"))
     except UnicodeError:
         return False
-
-
-def is_loopback(host: str) -> bool:
-    if not host or host.startswith("/") or host.lower() == "localhost":
-        return True
-    return is_address(host) and ip_address(host).is_loopback
 
 
 def refuse_repeated(names: Iterable[str]) -> None:
