@@ -2,21 +2,27 @@
 # [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
-from functools import cached_property
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
-from pydantic import AliasChoices, Field, SecretStr, TypeAdapter, ValidationError, ValidationInfo, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    Secret,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import ErrorDetails, from_json
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
-from sqlalchemy import make_url
 
 from backends.url import WRAPPING, DatabaseTarget, parse_database_url
 from env_file import read_env_file
 from errors import StartupError
-from origins import is_allowable, is_fetchable, origin_of, read_http_url
+from origins import is_allowable, origin_of
 
 EMBEDDED_DATABASE = "sqlite+aiosqlite:///./todo.db"
 PLACEHOLDER_SECRET = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
@@ -24,54 +30,148 @@ BETTER_AUTH_DEVELOPMENT_SECRET = "better-auth-secret-12345678901234567890"  # no
 
 # RFC 7518, section 3.2: a key of at least the size of the hash.
 SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
-METRICS_TOKEN = re.compile(r"[!-~]{16,}")
-NEW_SECRET = "make one with `openssl rand -hex 32`"  # noqa: S105 - a command, no secret
+NEW_SECRET = "make one with `openssl rand -hex 32`, the same for both sides"  # noqa: S105 - a command, no secret
+
+
+class DatabaseURL(Secret[str]):
+    """A `DATABASE_URL`, read once: the CAs that it trusts are loaded with it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.target = parse_database_url(text)
+
+
+EMBEDDED = DatabaseURL(EMBEDDED_DATABASE)
+
+
+def split_origins(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return from_json(value)
+    except ValueError:
+        return [entry.strip() for entry in value.split(",") if entry.strip()]
+
+
+def check_origins(entries: list[str]) -> list[str]:
+    entries = [entry.removesuffix("/") for entry in entries]
+    for number, entry in enumerate(entries, start=1):
+        if not is_allowable(entry):
+            raise ValueError(
+                f"has an entry, number {number}, that is no origin: write it as https://app.example.com, in lower case,"
+                " without a path or a default port; * may be a part of the host, but not in its last two labels"
+            )
+    return entries
+
+
+def check_metrics_token(value: SecretStr) -> SecretStr:
+    if not re.fullmatch("[!-~]{16,}", value.get_secret_value()):
+        raise ValueError(f"is not at least 16 visible ASCII characters; {NEW_SECRET}")
+    return value
+
+
+def check_http_url(value: str) -> str:
+    if origin_of(value) is None:
+        raise ValueError(
+            "is no http:// or https:// URL with a host, and without user name, query and fragment; mend it"
+        )
+    return value
+
+
+def check_keys_have_an_issuer(value: str | None, info: ValidationInfo) -> str | None:
+    if value and info.data.get("better_auth_url", "") is None:
+        raise ValueError("needs BETTER_AUTH_URL, whose origin the tokens are checked against")
+    return value
+
+
+def check_secret(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    if value is None:
+        # A setting that is refused isn't among the data, and says enough by itself.
+        has_own_database = info.data.get("database_url", EMBEDDED).target != EMBEDDED.target
+        if has_own_database and info.data.get("better_auth_url", "") is None:
+            raise ValueError("is not set, nor is BETTER_AUTH_URL: set one of them, as a database of your own needs")
+        return None
+    text, algorithm = value.get_secret_value(), info.data.get("jwt_algorithm", "HS256")
+    if text.strip(WRAPPING) in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
+        raise ValueError(f"is a publicly known value; {NEW_SECRET}, or unset it for BETTER_AUTH_URL alone")
+    if len(text.encode(errors="replace")) < (least := SECRET_BYTES[algorithm]):
+        raise ValueError(f"is too short for {algorithm}, which takes at least {least} bytes; {NEW_SECRET}")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
+    except (InvalidKeyError, UnicodeEncodeError):
+        raise ValueError(f"is no shared secret but a key file's content; {NEW_SECRET}") from None
+    return value
+
 
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
+HTTPURL = Annotated[str, AfterValidator(check_http_url)]
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
+Origins = Annotated[
+    list[str],
+    NoDecode,
+    BeforeValidator(split_origins),
+    AfterValidator(check_origins),
+    Field(validation_alias=AliasChoices("allowed_origins", "cors_origins")),
+]
 
 
 class Settings(BaseSettings):
-    """What can be set, with its default; README.md says what each is for."""
+    """What can be set, each with its default and its help, which README.md and `.env.example` repeat."""
 
+    # `JWKS_URL=` means that it isn't set.
     model_config = SettingsConfigDict(
-        # `JWKS_URL=` means that it isn't set.
-        env_ignore_empty=True,
-        extra="ignore",
-        hide_input_in_errors=True,
-        populate_by_name=True,
-        validate_default=True,
+        env_ignore_empty=True, hide_input_in_errors=True, use_attribute_docstrings=True, validate_default=True
     )
 
-    database_url: SecretStr = SecretStr(EMBEDDED_DATABASE)
+    database_url: DatabaseURL = EMBEDDED
+    """Where the tasks are: any URL that a host hands out, with several hosts too, or an SQLite file."""
     db_migrate_on_start: bool = True
+    """Brings the schema up to date at start; turn it off where a deploy runs `alembic upgrade head`."""
     db_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Connections that each worker keeps."""
     db_max_overflow: Annotated[int, Field(ge=0, le=1000)] = 20
+    """Further connections under load, each closed when it has idled for 30 s."""
     db_pool_timeout: Seconds = 5
+    """Seconds to wait for a free connection."""
     db_pool_recycle: Seconds = 240
+    """Seconds until a connection is replaced, below the 300 after which Neon ends an idle one."""
     db_connect_timeout: Seconds = 15
+    """Seconds to connect; Neon may have to wake."""
     db_statement_timeout: Seconds = 10
-    allowed_origins: Annotated[
-        list[str], NoDecode, Field(validation_alias=AliasChoices("ALLOWED_ORIGINS", "CORS_ORIGINS"))
-    ] = ["http://localhost:3000"]
+    """Seconds for a statement, in the server too, and to wait for SQLite's lock."""
+    allowed_origins: Origins = ["http://localhost:3000"]
+    """Origins that browsers may call from, comma-separated or a JSON list; also read as `CORS_ORIGINS`."""
     body_timeout: Seconds = 10
+    """Seconds for a request's body to arrive, 64 KiB at most."""
     request_timeout: Seconds = 30
+    """Seconds for a request as a whole; then it is a 503."""
     send_timeout: Seconds = 30
+    """Seconds after which a client that takes nothing of its answer loses its connection (with uvicorn)."""
     shutdown_timeout: Seconds = 35
+    """Seconds for the requests in flight when the service is told to stop; give what stops it a little longer."""
     debug: bool = False
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
-    metrics_token: SecretStr | None = None
+    """Logs the SQL, without its values."""
+    log_level: LogLevel = "INFO"
+    """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
+    metrics_token: Annotated[SecretStr, AfterValidator(check_metrics_token)] | None = None
+    """Turns on `/metrics`, guarded by this bearer token of at least 16 visible ASCII characters."""
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    """The algorithm of shared-secret tokens: `HS256`, `HS384` or `HS512`."""
     jwt_issuer: str | None = None
+    """What `iss` has to be: if unset, the origin of `BETTER_AUTH_URL`, or unchecked in shared-secret tokens."""
     jwt_audience: str | None = None
-    better_auth_url: str | None = None
-    jwks_url: str | None = None
+    """What `aud` has to be: if unset, the origin of `BETTER_AUTH_URL`, or unchecked in shared-secret tokens."""
+    better_auth_url: HTTPURL | None = None
+    """The frontend's origin, with or without `/api/auth`: verifies tokens by the keys that are published there."""
+    jwks_url: Annotated[HTTPURL | None, AfterValidator(check_keys_have_an_issuer)] = None
+    """Where those keys are, if not at `BETTER_AUTH_URL` + `/api/auth/jwks`."""
     # Last, since its check looks at what was set before it.
-    better_auth_secret: SecretStr | None = None
+    better_auth_secret: Annotated[SecretStr | None, AfterValidator(check_secret)] = None
+    """The secret shared with the frontend: at least 32 bytes (48 for HS384, 64 for HS512); `openssl rand -hex 32`."""
 
-    @cached_property
+    @property
     def database(self) -> DatabaseTarget:
-        """What `DATABASE_URL` says; the CAs it trusts are loaded once."""
-        return parse_database_url(self.database_url.get_secret_value())
+        return self.database_url.target
 
     @property
     def is_keyless(self) -> bool:
@@ -80,110 +180,14 @@ class Settings(BaseSettings):
 
     @property
     def published_keys_url(self) -> str | None:
-        if self.better_auth_url is None:
-            return None
-        base = self.better_auth_url.rstrip("/").removesuffix("/api/auth")
-        return self.jwks_url or f"{base}/api/auth/jwks"
+        if self.jwks_url or not self.better_auth_url:
+            return self.jwks_url
+        return f"{self.better_auth_url.rstrip('/').removesuffix('/api/auth')}/api/auth/jwks"
 
     @property
     def better_auth_origin(self) -> str | None:
         """What Better Auth writes into `iss` and `aud`."""
-        return None if self.better_auth_url is None else origin_of(urlsplit(self.better_auth_url))
-
-    @field_validator("database_url")
-    @classmethod
-    def check_database_url(cls, value: SecretStr) -> SecretStr:
-        parse_database_url(value.get_secret_value())
-        return value
-
-    @field_validator("allowed_origins", mode="before")
-    @classmethod
-    def split_origins(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        if value.lstrip().startswith("["):
-            try:
-                return TypeAdapter(list[str]).validate_json(value)
-            except ValidationError:
-                raise ValueError("is neither a comma-separated nor a JSON list") from None
-        return [entry.strip() for entry in value.split(",") if entry.strip()]
-
-    @field_validator("allowed_origins")
-    @classmethod
-    def check_origins(cls, value: list[str]) -> list[str]:
-        value = [entry.removesuffix("/") for entry in value]
-        for position, entry in enumerate(value, start=1):
-            if not is_allowable(entry):
-                raise ValueError(
-                    f"has an entry, number {position}, that is no origin: write it as a browser"
-                    " does, https://app.example.com or http://localhost:3000, in lower case, with"
-                    " no path and no default port; * may be a part of the host, but not in its last"
-                    " two labels"
-                )
-        return value
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def fold_log_level(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
-
-    @field_validator("metrics_token")
-    @classmethod
-    def check_metrics_token(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not METRICS_TOKEN.fullmatch(value.get_secret_value()):
-            raise ValueError(f"is not at least 16 visible ASCII characters; {NEW_SECRET}")
-        return value
-
-    @field_validator("better_auth_url", "jwks_url")
-    @classmethod
-    def check_http_url(cls, value: str | None) -> str | None:
-        if value is not None and not (is_fetchable(value) and origin_of(read_http_url(value))):
-            raise ValueError(
-                "is no http:// or https:// URL with a host and without user name, query or"
-                " fragment; write it as https://app.example.com"
-            )
-        return value
-
-    @field_validator("jwks_url")
-    @classmethod
-    def check_keys_have_an_issuer(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("better_auth_url", "") is None:
-            raise ValueError("needs BETTER_AUTH_URL, whose origin the tokens are checked against")
-        return value
-
-    @field_validator("better_auth_secret")
-    @classmethod
-    def check_secret(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if value is None:
-            database_url: SecretStr | None = info.data.get("database_url")
-            # One that is refused says enough by itself.
-            is_embedded = database_url is None or (
-                parse_database_url(database_url.get_secret_value()).url == make_url(EMBEDDED_DATABASE)
-            )
-            if not is_embedded and info.data.get("better_auth_url", "") is None:
-                raise ValueError(
-                    "is not set, nor is BETTER_AUTH_URL, and a database of your own needs one of"
-                    " them: set it to the secret of your Better Auth server, or BETTER_AUTH_URL to"
-                    " its origin"
-                )
-            return value
-        text = value.get_secret_value()
-        if text.strip(WRAPPING) in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
-            raise ValueError(
-                f"is a publicly known value; {NEW_SECRET} and give both sides the same, or delete"
-                " the line where BETTER_AUTH_URL alone is to verify tokens"
-            )
-        algorithm = info.data.get("jwt_algorithm", "HS256")
-        if len(text.encode(errors="replace")) < SECRET_BYTES[algorithm]:
-            raise ValueError(
-                f"is too short for {algorithm}, which takes at least {SECRET_BYTES[algorithm]}"
-                f" bytes (RFC 7518, section 3.2); {NEW_SECRET} and give both sides the same"
-            )
-        try:
-            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(text)
-        except (InvalidKeyError, UnicodeEncodeError):
-            raise ValueError(f"is no shared secret but a key file's content; {NEW_SECRET}") from None
-        return value
+        return self.better_auth_url and origin_of(self.better_auth_url)
 
 
 # By the names of their variables in lower case.
@@ -195,21 +199,16 @@ def load_settings() -> Settings:
     try:
         return Settings(**read_env_file(NAMES))
     except ValidationError as error:
-        faults = [describe_fault(fault) for fault in error.errors(include_url=False)]
+        raise StartupError(*map(describe_fault, error.errors(include_url=False))) from None
     except UnicodeDecodeError:
-        faults = [".env is not UTF-8 text; write it anew from .env.example."]
+        raise StartupError(".env is not UTF-8 text; write it anew from .env.example.") from None
     except OSError as error:
-        faults = [f".env can't be read: {error.strerror}."]
-    except ValueError as error:
-        faults = [f".env {error}."]
-    raise StartupError(*faults)
+        raise StartupError(f".env can't be read: {error.strerror}.") from None
 
 
 def describe_fault(fault: ErrorDetails) -> str:
     """One plain line. A fault's `input` may be a secret, and is left alone."""
-    variable = str(fault["loc"][0]).upper()
-    if variable == "ALLOWED_ORIGINS":
-        variable = "ALLOWED_ORIGINS (or CORS_ORIGINS)"
+    variable = str(fault["loc"][0]).upper().replace("ALLOWED_ORIGINS", "ALLOWED_ORIGINS (or CORS_ORIGINS)")
     if fault["type"] == "value_error":
         return f"{variable} {fault['ctx']['error']}."
     return f"{variable} is not valid: {fault['msg'][0].lower()}{fault['msg'][1:]}."

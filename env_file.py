@@ -5,11 +5,14 @@ and pass over a line that it can't read.
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dotenv.parser import parse_stream
+
+from errors import StartupError
 
 
 def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
@@ -17,33 +20,23 @@ def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
     in lower case. An empty value is as if it weren't there, but for `DATABASE_URL`, in the
     environment too: the tasks would go where nobody expects them.
 
-    Raises `OSError`, and `ValueError` for a line that can't be read.
+    Raises `StartupError` for a line that can't be read, `UnicodeDecodeError` and `OSError`.
     """
-    file = parse_env_file(names)
-    environment = {name.lower(): value for name, value in os.environ.items()}
-    given = {names[name] for name, value in environment.items() if value and name in names}
-    values = {
-        names[name]: value for name, value in file.items() if value and name in names and names[name] not in given
-    }
-    if (file | environment).get("database_url") == "":
-        values["database_url"] = ""
-    return values
-
-
-def parse_env_file(names: Iterable[str]) -> dict[str, str]:
-    try:
+    text = ""
+    with suppress(FileNotFoundError, IsADirectoryError):
         text = Path(".env").read_text(encoding="utf-8")
-    except (FileNotFoundError, IsADirectoryError):
-        return {}
-    variables = {}
+    file = {}
     for key, value, original, is_broken in parse_stream(io.StringIO(text)):
         statement = original.string.lstrip()
         # A quote that is open may find its end in the next one, some lines below.
-        _, *further = statement.split("\n")
-        starts = (line.partition("=")[0].strip().removeprefix("export ") for line in further)
-        if is_broken or not {start.strip().lower() for start in starts}.isdisjoint(names):
+        starts = [line.partition("=")[0].strip().removeprefix("export ") for line in statement.split("\n")[1:]]
+        if is_broken or any(start.strip().lower() in names for start in starts):
             number = original.line + original.string.count("\n") - statement.count("\n")
-            raise ValueError(f"can't be read at line {number}: write NAME=value, and close every quote")
-        if key is not None:
-            variables[key.lower()] = value or ""
-    return variables
+            raise StartupError(f".env can't be read at line {number}: write NAME=value, and close every quote.")
+        file[(key or "").lower()] = value or ""
+    environment = {name.lower(): value for name, value in os.environ.items()}
+    given = {names.get(name) for name, value in environment.items() if value}
+    values = {names[key]: value for key, value in file.items() if value and key in names and names[key] not in given}
+    if (file | environment).get("database_url") == "":
+        values["database_url"] = ""
+    return values

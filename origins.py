@@ -2,61 +2,35 @@
 # [Task]: T069, T078, T120 [From]: specs/api/rest-endpoints.md
 
 import re
+from contextlib import suppress
 from ipaddress import ip_address
-from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
-HOST = re.compile(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]")
+# A host that is spelt in ASCII, with nothing before it, and no query or fragment.
+HTTP_URL = re.compile(
+    r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?(/[^?# ]*)?\??#?", flags=re.ASCII | re.IGNORECASE
+)
+# `*` may be in any label of the host but the last two.
+PATTERN = re.compile(r"https?://([a-z0-9_*-]+\.)+[a-z0-9_-]+\.[a-z0-9_-]+(:[0-9]+)?")
 # What `*` stands for.
 WILD = "[a-z0-9-]+"
 
 
-def is_fetchable(url: str) -> bool:
-    """Whether httpx will take it; `urlsplit` passes over blanks and control characters."""
-    if not url.isprintable() or " " in url:
-        return False
-    try:
-        httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return True
-
-
-def read_http_url(text: str) -> SplitResult:
-    try:
-        return urlsplit(text)
-    except ValueError:
-        return urlsplit("")
-
-
-def origin_of(url: SplitResult) -> str | None:
-    """The serialised origin (RFC 6454, section 6.2) of an http or https URL, else None."""
-    try:
-        port = url.port
-    except ValueError:
-        return None
-    host = url.hostname or ""
-    if ":" in host:
-        host = f"[{host}]"
-    if url.scheme not in DEFAULT_PORTS or not HOST.fullmatch(host):
-        return None
-    if url.username is not None or url.password is not None or url.query or url.fragment:
-        return None
-    is_default = port in {None, DEFAULT_PORTS[url.scheme]}
-    return f"{url.scheme}://{host}" if is_default else f"{url.scheme}://{host}:{port}"
+def origin_of(url: str) -> str | None:
+    """The serialised origin (RFC 6454, section 6.2) of an http or https URL, None if it is no such URL."""
+    if url.isprintable() and HTTP_URL.fullmatch(url):
+        with suppress(httpx.InvalidURL):
+            parts = httpx.URL(url.lower())  # whose default port is that of a scheme in lower case
+            if (parts.port or 0) < 2**16:
+                return f"{parts.scheme}://{parts.netloc.decode()}"
+    return None
 
 
 def is_allowable(entry: str) -> bool:
     """Whether it is an origin, or one with `*` in labels of its host other than the last two."""
     filled = entry.replace("*", "x")
-    if filled != origin_of(read_http_url(filled)):
-        return False
-    labels = (read_http_url(entry).hostname or "").split(".")
-    # A dot at the end would make an empty label one of the last two.
-    is_pattern = all(labels) and "".join(labels[:-2]).count("*") == entry.count("*")
-    return is_pattern or "*" not in entry
+    return origin_of(filled) == filled and ("*" not in entry or PATTERN.fullmatch(entry) is not None)
 
 
 def pattern_of(entry: str) -> str:
@@ -65,7 +39,7 @@ def pattern_of(entry: str) -> str:
 
 
 def pattern_of_label(label: str) -> str:
-    """Matched in a time linear in the label's length: what comes after each `*` but the last is
+    """Matches in a time linear in the label's length: what comes after each `*` but the last is
     found at its first place and then never looked for again (an atomic group).
     """
     first, *parts = map(re.escape, label.split("*"))

@@ -3,9 +3,9 @@
 
 import re
 import string
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
@@ -14,27 +14,34 @@ from sqlalchemy import URL, make_url
 from backends.tls import TLS, choose_tls
 from origins import is_address, is_loopback
 
-POSTGRES_SCHEMES = frozenset(
-    {"postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2"}
-)
-SQLITE_SCHEMES = frozenset({"sqlite", "sqlite+aiosqlite"})
-POSTGRES_PORT = 5432
+DRIVERS = {
+    **dict.fromkeys(("sqlite", "sqlite+aiosqlite"), "sqlite+aiosqlite"),
+    **dict.fromkeys(("postgres", "postgresql", "postgresql+asyncpg"), "postgresql+asyncpg"),
+    **dict.fromkeys(("postgresql+psycopg", "postgresql+psycopg2"), "postgresql+asyncpg"),
+}
+POSTGRES_PORT = "5432"
 SUPABASE_POOLER_PORT = 6543
 # Where a URL without a host leads: this machine, as asyncpg looks for it.
 LOCAL_HOSTS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
-# The service writes, so that it can't be served by a standby.
-SESSION_ATTRIBUTES = ("read-write", "primary", "any")
-# What hosts add for other clients. asyncpg sends SNI, and has no channel binding.
-NEEDLESS = (
-    *("channel_binding", "connection_limit", "pool_timeout", "socket_timeout"),
-    *("sslnegotiation", "supa", "uselibpqcompat", "workaround"),
-)
-NEEDLESS_OPTIONS = re.compile(r"(endpoint|project)=\S+")
+ANY = ("(?s:.*)", "anything")
+# The query parameters that are taken: a pattern of their values, and what it says. The last ones are dropped, which
+# hosts add for other clients: asyncpg sends SNI, and has no channel binding.
+PARAMETERS = {
+    "connect_timeout": ("[1-9][0-9]{0,3}", "a whole number of seconds above 0"),
+    "pgbouncer": ("true|false", "true or false"),
+    # The service writes, so that a standby can't serve it.
+    "target_session_attrs": ("read-write|primary|any", "read-write, primary, any"),
+    # Checked where they are read.
+    **dict.fromkeys(("application_name", "host", "port", "sslmode", "sslrootcert"), ANY),
+    "options": (r"(endpoint|project)(=|%3[Dd])[^\s%]+", "endpoint=… or project=…"),
+    "schema": ("public", "public"),
+    **dict.fromkeys(("channel_binding", "connection_limit", "pool_timeout", "socket_timeout", "sslnegotiation"), ANY),
+    **dict.fromkeys(("supa", "uselibpqcompat", "workaround"), ANY),
+}
 WRAPPING = string.whitespace + "\"'"
 # The scheme and the login, the hosts, the path.
 AUTHORITY = re.compile(r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?)([^/]*)(.*)", re.DOTALL)
 HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|/.*?|[^:]*)(?::([0-9]{0,5}))?")
-HOST_NAME = re.compile(r"[\w.-]+")
 NOT_A_URL = (
     "is not a database URL; write postgresql://user:password@host/database"
     " (percent-encode special characters in the password, @ as %40) or sqlite:///./todo.db"
@@ -58,7 +65,7 @@ class DatabaseTarget:
     """Where the database is and how to connect.
 
     `url` goes to SQLAlchemy, `connect_args` to the driver, and the first of `hosts` that serves is
-    connected to. `pooled` says that a transaction pooler (PgBouncer) stands in between, which keeps
+    connected to. `pooled` says that a transaction pooler (PgBouncer) is in between, which keeps
     no session: no named prepared statements, no startup parameters of our own.
     """
 
@@ -89,60 +96,45 @@ def parse_database_url(text: str) -> DatabaseTarget:
         raise ValueError(NOT_A_URL)
     login, authority, path = parts.groups()
     url = make_url(login + path)
+    if url.drivername not in DRIVERS:
+        raise ValueError("has an unknown scheme; postgresql:// and sqlite:// are served")
+    target = DatabaseTarget(url.set(drivername=DRIVERS[url.drivername]))
     pairs = parse_qsl(query, keep_blank_values=True)
+    if not target.is_sqlite:
+        return read_postgres(target.url, authority, pairs)
+    refuse("that is not served (remove it)", {name for name, _ in pairs})
+    is_path = not authority and url == URL.create(url.drivername, database=url.database)
+    if not is_path or url.database in {None, "", ":memory:"}:
+        raise ValueError("names no SQLite file; write sqlite:///./todo.db")
+    return target
+
+
+def read_postgres(url: URL, authority: str, pairs: Sequence[tuple[str, str]]) -> DatabaseTarget:
+    names = [name for name, _ in pairs if name != "host"]
+    refuse("more than once", {name for name in names if names.count(name) > 1})
+    refuse("that is not served (remove it)", set(names) - PARAMETERS.keys())
+    for name, value in pairs:
+        pattern, values = PARAMETERS[name]
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"has a value of {name} that is not served; it can be {values}")
+
     parameters = dict(pairs)
-    hosts = [value for name, value in pairs if name == "host" and value]
-    if url.drivername in SQLITE_SCHEMES:
-        refuse_unknown(parameters)
-        is_path = not authority and url == URL.create(url.drivername, database=url.database)
-        if not is_path or url.database in {None, "", ":memory:"}:
-            raise ValueError("names no SQLite file; write sqlite:///./todo.db")
-        return DatabaseTarget(url.set(drivername="sqlite+aiosqlite"))
-    if url.drivername in POSTGRES_SCHEMES:
-        refuse_repeated(name for name, _ in pairs if name != "host")
-        parameters["host"] = ",".join(hosts)
-        return read_postgres(url, authority, parameters)
-    raise ValueError("has an unknown scheme; postgresql:// and sqlite:// are served")
-
-
-def read_postgres(url: URL, authority: str, parameters: dict[str, str]) -> DatabaseTarget:
-    places = read_places(authority, parameters.pop("host"), parameters.pop("port", ""))
-    sslmode, sslrootcert = parameters.pop("sslmode", None), parameters.pop("sslrootcert", None)
-    is_local = [is_loopback(name) for name, _ in places]
-    tls: tuple[TLS, ...] = (False,)
-    if sslmode is not None or not all(is_local):
-        tls = choose_tls("verify-full" if sslmode is None else sslmode, sslrootcert)
-    hosts = [
-        Host(name, port, (False,) if local and sslmode is None else tls)
-        for (name, port), local in zip(places, is_local, strict=True)
-    ]
-    if len(hosts) == 1 and not hosts[0].name:
+    listed = ",".join(value for name, value in pairs if name == "host" and value)
+    places = read_places(authority, listed, parameters.get("port", ""))
+    modes = [parameters.get("sslmode", "disable" if is_loopback(name) else "verify-full") for name, _ in places]
+    tls = {mode: choose_tls(mode, parameters.get("sslrootcert")) for mode in set(modes)}
+    hosts = [Host(name, port, tls[mode]) for (name, port), mode in zip(places, modes, strict=True)]
+    attribute = parameters.get("target_session_attrs", "any" if len(hosts) == 1 else "read-write")
+    if not hosts[0].name:
         hosts = [hosts[0]._replace(name=name) for name in LOCAL_HOSTS]
 
-    connect_args: dict[str, Any] = {
-        "target_session_attrs": parameters.pop("target_session_attrs", "any" if len(places) == 1 else "read-write")
-    }
-    if connect_args["target_session_attrs"] not in SESSION_ATTRIBUTES:
-        raise ValueError(
-            "has a target_session_attrs that can't be served, since the service writes; the"
-            f" others are {', '.join(SESSION_ATTRIBUTES)}"
-        )
-    if (seconds := parameters.pop("connect_timeout", None)) is not None:
-        if not re.fullmatch("[1-9][0-9]{0,3}", seconds):
-            raise ValueError("has a connect_timeout that is no whole number of seconds above 0")
+    connect_args: dict[str, Any] = {"target_session_attrs": attribute}
+    if seconds := parameters.get("connect_timeout"):
         connect_args["timeout"] = float(seconds)
-    if name := parameters.pop("application_name", None):
-        connect_args["server_settings"] = {"application_name": name}
-
-    pgbouncer = parameters.pop("pgbouncer", "false")
-    if pgbouncer not in {"true", "false"}:
-        raise ValueError("has a pgbouncer parameter that is neither true nor false")
-    pooled = pgbouncer == "true" or any("-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts)
-    drop_needless(parameters)
-    refuse_unknown(parameters)
-    # `hosts` says where it is.
-    url = url.set(drivername="postgresql+asyncpg")
-    return DatabaseTarget(url, connect_args, pooled, tuple(hosts))
+    if application := parameters.get("application_name"):
+        connect_args["server_settings"] = {"application_name": application}
+    pooled = any("-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts)
+    return DatabaseTarget(url, connect_args, pooled or parameters.get("pgbouncer") == "true", tuple(hosts))
 
 
 def read_places(authority: str, listed: str, ports: str) -> list[tuple[str, int]]:
@@ -151,16 +143,14 @@ def read_places(authority: str, listed: str, ports: str) -> list[tuple[str, int]
     """
     specs = (listed or authority).split(",")
     if listed and not ports:
-        _, ports = split_host(authority.split(",", maxsplit=1)[0])
+        _, ports = split_host(authority.partition(",")[0])
     own_ports = ports.split(",")
-    if len(own_ports) == 1:
-        own_ports *= len(specs)
-    if len(own_ports) != len(specs):
+    if len(own_ports) not in {1, len(specs)}:
         raise ValueError("has a port parameter with more or fewer values than there are hosts")
     places = []
-    for spec, own_port in zip(specs, own_ports, strict=True):
+    for spec, own_port in zip(specs, cycle(own_ports), strict=False):
         name, port = split_host(spec)
-        port = port or own_port or str(POSTGRES_PORT)
+        port = port or own_port or POSTGRES_PORT
         is_known = is_host(name) if name else len(specs) == 1
         if not (is_known and port.isdecimal() and 0 < int(port[:6]) < 2**16):
             raise ValueError(NOT_A_URL)
@@ -179,35 +169,13 @@ def split_host(spec: str) -> tuple[str, str]:
 
 def is_host(host: str) -> bool:
     """Whether it can be looked up, as far as that can be told without doing so."""
-    if host.startswith("/") or is_address(host):
-        return True
     try:
-        return HOST_NAME.fullmatch(host) is not None and bool(host.encode("idna"))
+        return host.startswith("/") or is_address(host) or bool(re.fullmatch(r"[\w.-]+", host) and host.encode("idna"))
     except UnicodeError:
         return False
 
 
-def refuse_repeated(names: Iterable[str]) -> None:
-    repeated = [name for name, count in Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(f"has a query parameter more than once: {show_names(repeated)}")
-
-
-def drop_needless(parameters: dict[str, str]) -> None:
-    for name in NEEDLESS:
-        parameters.pop(name, None)
-    if NEEDLESS_OPTIONS.fullmatch(unquote(parameters.get("options", ""))):
-        del parameters["options"]
-    if parameters.get("schema") == "public":
-        del parameters["schema"]
-
-
-def refuse_unknown(parameters: Iterable[str]) -> None:
-    if names := show_names(parameters):
-        raise ValueError(f"has a query parameter that is not served: {names}; remove it")
-
-
-def show_names(names: Iterable[str]) -> str:
-    """What doesn't look like a parameter's name may be a part of something secret."""
-    known = sorted(name if re.fullmatch("[A-Za-z_]+", name) else "(no name)" for name in names)
-    return ", ".join(known)
+def refuse(fault: str, names: Iterable[str]) -> None:
+    """Refuses these parameters. What doesn't look like a parameter's name may be a part of something secret."""
+    if shown := sorted(name if re.fullmatch("[A-Za-z_]+", name) else "(no name)" for name in names):
+        raise ValueError(f"has a query parameter {fault}: {', '.join(shown)}")

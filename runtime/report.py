@@ -13,11 +13,19 @@ QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 
 
 def report_settings(settings: Settings) -> None:
-    """Logs one line of what is in force, without a secret, a user or a password."""
+    """Logs one line of what is in force, without a secret, a user or a password, and the mistakes."""
+    target, algorithm = settings.database, settings.jwt_algorithm
+    place = f"{target.url.database or 'named as its user'} at {', '.join(map(str, target.hosts))}"
+    keys = {
+        f"the secret of BETTER_AUTH_SECRET ({algorithm})": settings.better_auth_secret,
+        f"the keys published at {settings.published_keys_url}": settings.published_keys_url,
+        f"the development secret ({algorithm})": settings.is_keyless,
+    }
     logger.info(
-        "In force: the database is %s; tokens are verified by %s; browsers may call from %s; /docs describes the API",
-        describe_database(settings),
-        " and ".join(describe_keys(settings)),
+        "In force: the database is %s (%s); tokens are verified by %s; browsers may call from %s; /docs has the API",
+        f"the file {target.url.database}" if target.is_sqlite else place,
+        target.url.get_driver_name(),
+        " and ".join(name for name, is_used in keys.items() if is_used),
         ", ".join(settings.allowed_origins) or "nowhere",
     )
     warn_of_mistakes(settings)
@@ -34,27 +42,7 @@ def warn_of_mistakes(settings: Settings) -> None:
         secret = getattr(settings, name)
         text = secret.get_secret_value() if secret else ""
         if text != text.strip().strip(QUOTES):
-            logger.warning(
-                "%s has quotes or white space around it, which are taken as a part of it: remove"
-                " them if the other side has none",
-                name.upper(),
+            message = (
+                "%s has quotes or white space around it, taken as a part of it: remove them if the other side has none"
             )
-
-
-def describe_database(settings: Settings) -> str:
-    target = settings.database
-    driver, name = target.url.get_driver_name(), target.url.database
-    if target.is_sqlite:
-        return f"the file {name} ({driver})"
-    hosts = ", ".join(map(str, target.hosts))
-    return f"{name or 'named as its user'} at {hosts} ({driver})"
-
-
-def describe_keys(settings: Settings) -> list[str]:
-    """By what tokens are verified."""
-    by = []
-    if settings.better_auth_secret is not None:
-        by.append(f"the secret of BETTER_AUTH_SECRET ({settings.jwt_algorithm})")
-    if settings.published_keys_url is not None:
-        by.append(f"the keys published at {settings.published_keys_url}")
-    return by or [f"the development secret ({settings.jwt_algorithm})"]
+            logger.warning(message, name.upper())

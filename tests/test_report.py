@@ -115,7 +115,7 @@ async def test_the_line_comes_once_also_where_the_start_fails(tmp_path: Path, ma
     async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         await server.end()
 
-    assert server.output.count(" - report - INFO - In force: ") == 1
+    assert server.output.count(" - runtime.report - INFO - In force: ") == 1
 
 
 @pytest.mark.requirement("T121")
