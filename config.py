@@ -2,7 +2,7 @@
 # [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jwt.algorithms import HMACAlgorithm
 from jwt.exceptions import InvalidKeyError
@@ -44,11 +44,9 @@ class DatabaseURL(Secret[str]):
 EMBEDDED = DatabaseURL(EMBEDDED_DATABASE)
 
 
-def split_origins(value: object) -> object:
-    if not isinstance(value, str):
-        return value
+def split_origins(value: Any) -> Any:
     try:
-        return from_json(value)
+        return from_json(value) if isinstance(value, str) else value
     except ValueError:
         return [entry.strip() for entry in value.split(",") if entry.strip()]
 
@@ -72,9 +70,7 @@ def check_metrics_token(value: SecretStr) -> SecretStr:
 
 def check_http_url(value: str) -> str:
     if origin_of(value) is None:
-        raise ValueError(
-            "is no http:// or https:// URL with a host, and without user name, query and fragment; mend it"
-        )
+        raise ValueError("is no http:// or https:// URL of a host, without user name, query and fragment; mend it")
     return value
 
 
@@ -106,13 +102,7 @@ def check_secret(value: SecretStr | None, info: ValidationInfo) -> SecretStr | N
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 HTTPURL = Annotated[str, AfterValidator(check_http_url)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
-Origins = Annotated[
-    list[str],
-    NoDecode,
-    BeforeValidator(split_origins),
-    AfterValidator(check_origins),
-    Field(validation_alias=AliasChoices("allowed_origins", "cors_origins")),
-]
+Origins = Annotated[list[str], NoDecode, BeforeValidator(split_origins), AfterValidator(check_origins)]
 
 
 class Settings(BaseSettings):
@@ -124,13 +114,14 @@ class Settings(BaseSettings):
     )
 
     database_url: DatabaseURL = EMBEDDED
-    """Where the tasks are: any URL that a host hands out, with several hosts too, or an SQLite file."""
+    """Where the tasks are: any URL that a host hands out, or an SQLite file. It may not be empty. Of several hosts, the
+    first that takes writes serves."""
     db_migrate_on_start: bool = True
     """Brings the schema up to date at start; turn it off where a deploy runs `alembic upgrade head`."""
     db_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Connections that each worker keeps."""
+    """Connections that each worker keeps at rest."""
     db_max_overflow: Annotated[int, Field(ge=0, le=1000)] = 20
-    """Further connections under load, each closed when it has idled for 30 s."""
+    """Further connections that a worker opens under load, each closed when it has idled for 30 s."""
     db_pool_timeout: Seconds = 5
     """Seconds to wait for a free connection."""
     db_pool_recycle: Seconds = 240
@@ -139,8 +130,11 @@ class Settings(BaseSettings):
     """Seconds to connect; Neon may have to wake."""
     db_statement_timeout: Seconds = 10
     """Seconds for a statement, in the server too, and to wait for SQLite's lock."""
-    allowed_origins: Origins = ["http://localhost:3000"]
-    """Origins that browsers may call from, comma-separated or a JSON list; also read as `CORS_ORIGINS`."""
+    allowed_origins: Origins = Field(
+        ["http://localhost:3000"], validation_alias=AliasChoices("allowed_origins", "cors_origins")
+    )
+    """Origins that browsers may call from, comma-separated or a JSON list; also read as `CORS_ORIGINS`. `*` is a label
+    of the host or a part of one (`https://my-app-*.vercel.app`), never of its last two."""
     body_timeout: Seconds = 10
     """Seconds for a request's body to arrive, 64 KiB at most."""
     request_timeout: Seconds = 30
@@ -148,26 +142,27 @@ class Settings(BaseSettings):
     send_timeout: Seconds = 30
     """Seconds after which a client that takes nothing of its answer loses its connection (with uvicorn)."""
     shutdown_timeout: Seconds = 35
-    """Seconds for the requests in flight when the service is told to stop; give what stops it a little longer."""
+    """Seconds for the requests in flight when the service is told to stop (SIGTERM); its host has to wait longer."""
     debug: bool = False
-    """Logs the SQL, without its values."""
+    """Logs every SQL statement, without its values."""
     log_level: LogLevel = "INFO"
-    """`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
+    """How much is logged: `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`."""
     metrics_token: Annotated[SecretStr, AfterValidator(check_metrics_token)] | None = None
-    """Turns on `/metrics`, guarded by this bearer token of at least 16 visible ASCII characters."""
+    """Turns on `/metrics`, guarded by this bearer token: at least 16 visible ASCII characters."""
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     """The algorithm of shared-secret tokens: `HS256`, `HS384` or `HS512`."""
     jwt_issuer: str | None = None
-    """What `iss` has to be: if unset, the origin of `BETTER_AUTH_URL`, or unchecked in shared-secret tokens."""
+    """What `iss` has to be. If unset: the origin of `BETTER_AUTH_URL`, and anything in shared-secret tokens."""
     jwt_audience: str | None = None
-    """What `aud` has to be: if unset, the origin of `BETTER_AUTH_URL`, or unchecked in shared-secret tokens."""
+    """What `aud` has to be. If unset: the origin of `BETTER_AUTH_URL`, and anything in shared-secret tokens."""
     better_auth_url: HTTPURL | None = None
-    """The frontend's origin, with or without `/api/auth`: verifies tokens by the keys that are published there."""
+    """The frontend's origin, with or without `/api/auth`; turns on verification by the keys that it publishes."""
     jwks_url: Annotated[HTTPURL | None, AfterValidator(check_keys_have_an_issuer)] = None
-    """Where those keys are, if not at `BETTER_AUTH_URL` + `/api/auth/jwks`."""
+    """Where the published keys are, if not at `BETTER_AUTH_URL` + `/api/auth/jwks`."""
     # Last, since its check looks at what was set before it.
     better_auth_secret: Annotated[SecretStr | None, AfterValidator(check_secret)] = None
-    """The secret shared with the frontend: at least 32 bytes (48 for HS384, 64 for HS512); `openssl rand -hex 32`."""
+    """The secret shared with the frontend: at least 32 bytes (48 for HS384, 64 for HS512), by `openssl rand -hex 32`.
+    Leave it out where `BETTER_AUTH_URL` alone verifies tokens. Docker's `--env-file` takes quotes for a part of it."""
 
     @property
     def database(self) -> DatabaseTarget:

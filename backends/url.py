@@ -3,8 +3,9 @@
 
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import cycle
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote
@@ -14,12 +15,9 @@ from sqlalchemy import URL, make_url
 from backends.tls import TLS, choose_tls
 from origins import is_address, is_loopback
 
-DRIVERS = {
-    **dict.fromkeys(("sqlite", "sqlite+aiosqlite"), "sqlite+aiosqlite"),
-    **dict.fromkeys(("postgres", "postgresql", "postgresql+asyncpg"), "postgresql+asyncpg"),
-    **dict.fromkeys(("postgresql+psycopg", "postgresql+psycopg2"), "postgresql+asyncpg"),
-}
-POSTGRES_PORT = "5432"
+POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg", "postgresql+psycopg2")
+SQLITE_SCHEMES = ("sqlite", "sqlite+aiosqlite")
+POSTGRES_PORT = 5432
 SUPABASE_POOLER_PORT = 6543
 # Where a URL without a host leads: this machine, as asyncpg looks for it.
 LOCAL_HOSTS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
@@ -42,10 +40,8 @@ WRAPPING = string.whitespace + "\"'"
 # The scheme and the login, the hosts, the path.
 AUTHORITY = re.compile(r"([\w+]+://(?:[^:/@]*(?::[^@]*)?@)?)([^/]*)(.*)", re.DOTALL)
 HOST_AND_PORT = re.compile(r"(\[[^\[\]]+\]|/.*?|[^:]*)(?::([0-9]{0,5}))?")
-NOT_A_URL = (
-    "is not a database URL; write postgresql://user:password@host/database"
-    " (percent-encode special characters in the password, @ as %40) or sqlite:///./todo.db"
-)
+HOST_NAME = re.compile(r"[\w-]{1,63}(\.[\w-]{1,63})*\.?")
+NOT_A_URL = "is not a database URL; write postgresql://user:password@host/database (percent-encoded: %40 for @)"
 
 
 class Host(NamedTuple):
@@ -96,17 +92,15 @@ def parse_database_url(text: str) -> DatabaseTarget:
         raise ValueError(NOT_A_URL)
     login, authority, path = parts.groups()
     url = make_url(login + path)
-    if url.drivername not in DRIVERS:
-        raise ValueError("has an unknown scheme; postgresql:// and sqlite:// are served")
-    target = DatabaseTarget(url.set(drivername=DRIVERS[url.drivername]))
     pairs = parse_qsl(query, keep_blank_values=True)
-    if not target.is_sqlite:
-        return read_postgres(target.url, authority, pairs)
+    if url.drivername in POSTGRES_SCHEMES:
+        return read_postgres(url.set(drivername="postgresql+asyncpg"), authority, pairs)
+    if url.drivername not in SQLITE_SCHEMES:
+        raise ValueError("has an unknown scheme; postgresql:// and sqlite:// are served")
     refuse("that is not served (remove it)", {name for name, _ in pairs})
-    is_path = not authority and url == URL.create(url.drivername, database=url.database)
-    if not is_path or url.database in {None, "", ":memory:"}:
+    if authority or url != URL.create(url.drivername, database=url.database) or url.database in {None, "", ":memory:"}:
         raise ValueError("names no SQLite file; write sqlite:///./todo.db")
-    return target
+    return DatabaseTarget(url.set(drivername="sqlite+aiosqlite"))
 
 
 def read_postgres(url: URL, authority: str, pairs: Sequence[tuple[str, str]]) -> DatabaseTarget:
@@ -118,44 +112,43 @@ def read_postgres(url: URL, authority: str, pairs: Sequence[tuple[str, str]]) ->
         if not re.fullmatch(pattern, value):
             raise ValueError(f"has a value of {name} that is not served; it can be {values}")
 
-    parameters = dict(pairs)
-    listed = ",".join(value for name, value in pairs if name == "host" and value)
-    places = read_places(authority, listed, parameters.get("port", ""))
-    modes = [parameters.get("sslmode", "disable" if is_loopback(name) else "verify-full") for name, _ in places]
-    tls = {mode: choose_tls(mode, parameters.get("sslrootcert")) for mode in set(modes)}
-    hosts = [Host(name, port, tls[mode]) for (name, port), mode in zip(places, modes, strict=True)]
-    attribute = parameters.get("target_session_attrs", "any" if len(hosts) == 1 else "read-write")
-    if not hosts[0].name:
-        hosts = [hosts[0]._replace(name=name) for name in LOCAL_HOSTS]
-
-    connect_args: dict[str, Any] = {"target_session_attrs": attribute}
+    parameters = dict(pairs) | {"host": ",".join(value for name, value in pairs if name == "host" and value)}
+    attribute = "read-write" if "," in (parameters["host"] or authority) else "any"
+    connect_args: dict[str, Any] = {"target_session_attrs": parameters.get("target_session_attrs", attribute)}
     if seconds := parameters.get("connect_timeout"):
         connect_args["timeout"] = float(seconds)
     if application := parameters.get("application_name"):
         connect_args["server_settings"] = {"application_name": application}
+    hosts = read_hosts(authority, parameters)
     pooled = any("-pooler" in host.name or host.port == SUPABASE_POOLER_PORT for host in hosts)
-    return DatabaseTarget(url, connect_args, pooled or parameters.get("pgbouncer") == "true", tuple(hosts))
+    return DatabaseTarget(url, connect_args, pooled or parameters.get("pgbouncer") == "true", hosts)
 
 
-def read_places(authority: str, listed: str, ports: str) -> list[tuple[str, int]]:
-    """The names and ports of the hosts: those of the query, or else those before the path. A host
-    without a port of its own has the query's, or that before the path.
+def read_hosts(authority: str, parameters: Mapping[str, str]) -> tuple[Host, ...]:
+    """Reads the hosts of the query, or else those before the path. A host without a port of its own has the query's,
+    or that before the path.
     """
+    listed, ports = parameters["host"], parameters.get("port", "")
     specs = (listed or authority).split(",")
     if listed and not ports:
         _, ports = split_host(authority.partition(",")[0])
     own_ports = ports.split(",")
     if len(own_ports) not in {1, len(specs)}:
         raise ValueError("has a port parameter with more or fewer values than there are hosts")
-    places = []
+    # Hosts share what their `sslmode` needs, and the CAs are read once.
+    tls_for = cache(partial(choose_tls, sslrootcert=parameters.get("sslrootcert")))
+    hosts: list[Host] = []
     for spec, own_port in zip(specs, cycle(own_ports), strict=False):
         name, port = split_host(spec)
-        port = port or own_port or POSTGRES_PORT
-        is_known = is_host(name) if name else len(specs) == 1
-        if not (is_known and port.isdecimal() and 0 < int(port[:6]) < 2**16):
+        port = port or own_port or str(POSTGRES_PORT)
+        is_host = (
+            name.startswith("/") or is_address(name) or HOST_NAME.fullmatch(name) or (not name and len(specs) == 1)
+        )
+        if not (is_host and port.isdecimal() and 0 < int(port[:6]) < 2**16):
             raise ValueError(NOT_A_URL)
-        places.append((name, int(port)))
-    return places
+        tls = tls_for(parameters.get("sslmode", "disable" if is_loopback(name) else "verify-full"))
+        hosts += [Host(place, int(port), tls) for place in ([name] if name else LOCAL_HOSTS)]
+    return tuple(hosts)
 
 
 def split_host(spec: str) -> tuple[str, str]:
@@ -165,14 +158,6 @@ def split_host(spec: str) -> tuple[str, str]:
     if parts is None:
         raise ValueError(NOT_A_URL)
     return unquote(parts[1]).strip("[]"), parts[2] or ""
-
-
-def is_host(host: str) -> bool:
-    """Whether it can be looked up, as far as that can be told without doing so."""
-    try:
-        return host.startswith("/") or is_address(host) or bool(re.fullmatch(r"[\w.-]+", host) and host.encode("idna"))
-    except UnicodeError:
-        return False
 
 
 def refuse(fault: str, names: Iterable[str]) -> None:

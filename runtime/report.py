@@ -40,9 +40,5 @@ def warn_of_mistakes(settings: Settings) -> None:
         )
     for name in ("better_auth_secret", "metrics_token"):
         secret = getattr(settings, name)
-        text = secret.get_secret_value() if secret else ""
-        if text != text.strip().strip(QUOTES):
-            message = (
-                "%s has quotes or white space around it, taken as a part of it: remove them if the other side has none"
-            )
-            logger.warning(message, name.upper())
+        if secret and (text := secret.get_secret_value()) != text.strip().strip(QUOTES):
+            logger.warning("%s has quotes or white space around it: drop them if the other side has none", name.upper())

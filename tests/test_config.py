@@ -2,11 +2,13 @@
 # [Task]: T029, T077, T078, T096, T118, T120, T121 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dotenv import dotenv_values
+from pydantic import Secret, SecretStr
 
 from config import BETTER_AUTH_DEVELOPMENT_SECRET, EMBEDDED_DATABASE, PLACEHOLDER_SECRET, Settings, load_settings
 from errors import StartupError
@@ -42,7 +44,7 @@ def refusal(load: Any) -> Any:
 
 
 @pytest.mark.requirement("T077")
-def test_the_defaults(load: Any) -> None:
+def test_defaults(load: Any) -> None:
     settings = load()
 
     assert settings.database_url.get_secret_value() == EMBEDDED_DATABASE
@@ -55,8 +57,50 @@ def test_the_defaults(load: Any) -> None:
     assert (settings.jwt_algorithm, settings.log_level, settings.debug) == ("HS256", "INFO", False)
 
 
+def default_of(name: str) -> str:
+    """A setting's default, as a line of `.env` has it."""
+    default = Settings.model_fields[name].default
+    if isinstance(default, Secret | SecretStr):
+        default = default.get_secret_value()
+    if default is None:
+        return ""
+    return (
+        ",".join(default)
+        if isinstance(default, list)
+        else str(default).replace("True", "true").replace("False", "false")
+    )
+
+
+def help_of(name: str) -> str:
+    return Settings.model_fields[name].description or ""
+
+
 @pytest.mark.requirement("T077")
-def test_the_example_file_has_every_setting_with_its_default() -> None:
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_readme_has_each_settings_help(name: str) -> None:
+    default = f" `{default_of(name)}` " if default_of(name) else " "
+
+    row = f"| `{name.upper()}` |{default}| {' '.join(help_of(name).split())} |"
+
+    assert row in (ROOT / "README.md").read_text().splitlines()
+
+
+@pytest.mark.requirement("T077")
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_the_example_file_has_each_settings_help(name: str) -> None:
+    help_lines = "".join(f"# {line}\n" for line in help_of(name).splitlines())
+    shown = {
+        "database_url": f"DATABASE_URL={EMBEDDED_DATABASE}",
+        "better_auth_secret": f"BETTER_AUTH_SECRET={PLACEHOLDER_SECRET}",
+    }
+
+    entry = f"\n{help_lines}{shown.get(name, f'# {name.upper()}={default_of(name)}')}\n"
+
+    assert entry in (ROOT / ".env.example").read_text()
+
+
+@pytest.mark.requirement("T077")
+def test_the_example_file_has_every_default() -> None:
     text = (ROOT / ".env.example").read_text()
     example: dict[str, Any] = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", text, re.MULTILINE))
 
@@ -77,7 +121,7 @@ def test_the_example_file_is_refused_as_it_is(tmp_path: Path, refusal: Any) -> N
 
 
 @pytest.mark.requirement("T077")
-def test_settings_come_from_the_file_and_from_the_environment(tmp_path: Path, load: Any) -> None:
+def test_settings_come_from_file_and_environment(tmp_path: Path, load: Any) -> None:
     (tmp_path / ".env").write_text(
         f"DATABASE_URL='{NEON}'\nBETTER_AUTH_SECRET={SECRET}\nDB_POOL_SIZE=3\nJWKS_URL=\nOTHER=1\n"
     )
@@ -123,7 +167,7 @@ def test_one_trailing_slash_of_an_origin_is_dropped(load: Any) -> None:
         "http://a.*.b.example.com:3000",
     ],
 )
-def test_patterns_of_origins(load: Any, value: str) -> None:
+def test_patterns_of_origins_are_taken(load: Any, value: str) -> None:
     assert load(ALLOWED_ORIGINS=value).allowed_origins == [value]
 
 
@@ -160,6 +204,8 @@ def test_patterns_of_origins(load: Any, value: str) -> None:
         "https://a.example:443",
         "https://A.example",
         "https://user:hunter2@a.example",
+        "https://999.1.1.1",
+        "https://a.example:65536",
         "https://*.example",
         "https://a.example:x",
         "https://[::1",
@@ -173,7 +219,7 @@ def test_patterns_of_origins(load: Any, value: str) -> None:
         '{"a": "b"}',
     ],
 )
-def test_what_is_no_origin_is_refused(refusal: Any, value: str) -> None:
+def test_an_entry_that_is_no_origin_is_refused(refusal: Any, value: str) -> None:
     message = refusal(ALLOWED_ORIGINS=value)
 
     assert "ALLOWED_ORIGINS" in message
@@ -222,12 +268,12 @@ def test_a_database_of_your_own_needs_a_key(load: Any, refusal: Any, url: str) -
 
 @pytest.mark.requirement("T029")
 @pytest.mark.parametrize("url", [EMBEDDED_DATABASE, "sqlite:///./todo.db"])
-def test_the_embedded_database_does_not(load: Any, url: str) -> None:
+def test_the_embedded_database_needs_no_key(load: Any, url: str) -> None:
     assert load(DATABASE_URL=url).is_keyless
 
 
 @pytest.mark.requirement("T078")
-def test_a_refusal_names_every_variable_at_fault_and_no_value(refusal: Any) -> None:
+def test_a_refusal_names_each_variable_and_no_value(refusal: Any) -> None:
     message = refusal(
         DATABASE_URL="postgresql://user:hunter2@host/todo?surprise=hunter2",
         BETTER_AUTH_SECRET="hunter2",
@@ -292,6 +338,8 @@ def test_numbers_have_bounds(load: Any, refusal: Any, name: str, good: list[str]
         "https://app.example#x",
         "https://[::1",
         "https://app.example:x",
+        "https://app.example:65536",
+        "https://é.example",
         " https://app.example",
         "https://app.example\r",
         "https://app.example/\tx",
@@ -316,6 +364,7 @@ def test_a_url_that_cannot_be_fetched_is_refused(refusal: Any, name: str, url: s
     [
         ("https://app.example", "https://app.example", "https://app.example/api/auth/jwks"),
         ("https://App.example:443/", "https://app.example", "https://App.example:443/api/auth/jwks"),
+        ("HTTPS://app.example:443", "https://app.example", "HTTPS://app.example:443/api/auth/jwks"),
         ("http://localhost:3000", "http://localhost:3000", "http://localhost:3000/api/auth/jwks"),
         ("http://[::1]:80/base", "http://[::1]", "http://[::1]:80/base/api/auth/jwks"),
         *(
@@ -326,7 +375,7 @@ def test_a_url_that_cannot_be_fetched_is_refused(refusal: Any, name: str, url: s
         ("https://app.example/xapi/auth", "https://app.example", "https://app.example/xapi/auth/api/auth/jwks"),
     ],
 )
-def test_what_follows_from_better_auths_url(load: Any, url: str, origin: str, keys: str) -> None:
+def test_better_auth_url_gives_the_origin_and_the_keys(load: Any, url: str, origin: str, keys: str) -> None:
     settings = load(BETTER_AUTH_URL=url)
 
     assert settings.better_auth_origin == origin
@@ -366,7 +415,7 @@ def test_an_empty_database_url_in_the_file_is_refused(tmp_path: Path, refusal: A
 
 
 @pytest.mark.requirement("T118")
-def test_an_empty_database_url_in_the_file_gives_way_to_the_environment(tmp_path: Path, load: Any) -> None:
+def test_the_environment_fills_an_empty_database_url(tmp_path: Path, load: Any) -> None:
     (tmp_path / ".env").write_text("DATABASE_URL=\n")
 
     assert load(DATABASE_URL=EMBEDDED_DATABASE).is_keyless
@@ -390,7 +439,7 @@ def test_an_empty_database_url_in_the_file_gives_way_to_the_environment(tmp_path
         ("DATABASE_URL: hunter2\n", 1),
     ],
 )
-def test_a_line_that_cannot_be_read_is_told_by_its_number(tmp_path: Path, refusal: Any, text: str, number: int) -> None:
+def test_a_line_that_cannot_be_read_is_named_by_number(tmp_path: Path, refusal: Any, text: str, number: int) -> None:
     (tmp_path / ".env").write_text(text)
 
     assert refusal() == (
@@ -399,7 +448,7 @@ def test_a_line_that_cannot_be_read_is_told_by_its_number(tmp_path: Path, refusa
 
 
 @pytest.mark.requirement("T118")
-def test_a_value_in_the_file_is_taken_as_it_is(tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_value_in_the_file_is_taken_verbatim(tmp_path: Path, load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "hunter2")
     secret = f"${{HOME}}$HOME${{NO:-x}}#{SECRET}"
     (tmp_path / ".env").write_text(
@@ -428,7 +477,7 @@ def test_the_environment_comes_before_the_file(tmp_path: Path, load: Any, names:
 
 
 @pytest.mark.requirement("T077")
-def test_a_folder_of_that_name_is_no_file(tmp_path: Path, load: Any) -> None:
+def test_a_folder_named_env_is_passed_over(tmp_path: Path, load: Any) -> None:
     (tmp_path / ".env").mkdir()
 
     assert load().is_keyless
@@ -442,7 +491,7 @@ def test_a_folder_of_that_name_is_no_file(tmp_path: Path, load: Any) -> None:
         ({"SSL_CERT_FILE": "/nowhere/ca.pem", "SSL_CERT_DIR": "/nowhere"}, "SSL_CERT_FILE"),
     ],
 )
-def test_a_variable_of_a_library_is_named(refusal: Any, variables: Any, named: str) -> None:
+def test_a_variable_that_breaks_tls_is_named(refusal: Any, variables: Any, named: str) -> None:
     message = refusal(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET, **variables)
 
     line = message.splitlines()[1]
@@ -450,8 +499,24 @@ def test_a_variable_of_a_library_is_named(refusal: Any, variables: Any, named: s
     assert named in line
 
 
+@pytest.mark.requirement("T121")
+def test_the_cas_are_loaded_once(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def make(**arguments: Any) -> ssl.SSLContext:
+        made.append(arguments)
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+    monkeypatch.setattr("ssl.create_default_context", make)
+    monkeypatch.setattr("ssl.SSLContext.cert_store_stats", lambda _: {"x509_ca": 1})
+    settings = load(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET)
+
+    assert settings.database is settings.database
+    assert made == [{"cafile": None}]
+
+
 @pytest.mark.requirement("T078")
-def test_a_file_that_is_no_text_is_refused(tmp_path: Path, refusal: Any) -> None:
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path, refusal: Any) -> None:
     (tmp_path / ".env").write_bytes(b"\xff\xfe")
 
     assert ".env is not UTF-8" in refusal()
@@ -479,7 +544,7 @@ def test_settings_never_show_a_secret(load: Any) -> None:
 
 
 @pytest.mark.requirement("T096")
-def test_the_token_of_the_metrics(load: Any, refusal: Any) -> None:
+def test_the_metrics_token_is_visible_ascii(load: Any, refusal: Any) -> None:
     assert load().metrics_token is None
     assert load(METRICS_TOKEN="").metrics_token is None
     for value in ("!~" * 8, SECRET):
@@ -491,7 +556,7 @@ def test_the_token_of_the_metrics(load: Any, refusal: Any) -> None:
 
 
 @pytest.mark.requirement("T078")
-def test_an_entry_that_is_no_origin_is_told_by_its_number(refusal: Any) -> None:
+def test_an_entry_that_is_no_origin_is_named_by_number(refusal: Any) -> None:
     message = refusal(ALLOWED_ORIGINS="https://a.example,hunter2")
 
     assert "ALLOWED_ORIGINS (or CORS_ORIGINS) has an entry, number 2, that" in message

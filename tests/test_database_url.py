@@ -23,7 +23,7 @@ def tls_of(target: DatabaseTarget) -> Any:
 
 @pytest.mark.requirement("T046")
 @pytest.mark.parametrize("url", ["u%00:p@h/d", "u:p%00@h/d", "u:p@h/d%00", "u:p@h/d?host=%00"])
-def test_a_nul_is_refused_as_no_server_takes_it(url: str) -> None:
+def test_a_nul_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is not a database URL"):
         parse_database_url(f"postgresql://{url}")
 
@@ -39,7 +39,7 @@ def test_a_nul_is_refused_as_no_server_takes_it(url: str) -> None:
         *("psql '{}'", 'psql "{}"', "psql {}", " psql\t '{}' \n", "\"psql '{}'\"", "'psql {}'", "psql '{}';"),
     ],
 )
-def test_postgres_schemes_quotes_and_blanks(scheme: str, wrap: str) -> None:
+def test_postgres_schemes_in_quotes_and_blanks(scheme: str, wrap: str) -> None:
     text = wrap.format(f"{scheme}://user:p%40ss%3F@db.example:5433/todo")
 
     target = parse_database_url(text)
@@ -101,7 +101,7 @@ def test_tls_of_another_host(query: str, expected: object) -> None:
         "postgresql://u@%2Frun%2Fpostgresql/todo",
     ],
 )
-def test_no_tls_on_the_own_machine_unless_asked_for(url: str) -> None:
+def test_this_machine_needs_no_tls_unless_asked_for(url: str) -> None:
     assert tls_of(parse_database_url(url)) == [False]
     asked = parse_database_url(f"{url}{'&' if '?' in url else '?'}sslmode=require")
     assert tls_of(asked) == [(True, True)]
@@ -116,7 +116,7 @@ def test_other_hosts_are_verified(host: str) -> None:
 
 
 @pytest.mark.requirement("T045")
-def test_the_file_of_sslrootcert_is_the_only_one_trusted() -> None:
+def test_only_the_file_of_sslrootcert_is_trusted() -> None:
     (own,) = parse_database_url(f"{REMOTE}?sslrootcert={certifi.where()}").hosts[0].tls
 
     assert isinstance(own, ssl.SSLContext)
@@ -133,6 +133,7 @@ SOCKETS = ["/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp"]
         ("/todo", [*(f"{folder}:5432" for folder in SOCKETS), "localhost:5432"]),
         ("u:@/todo", [*(f"{folder}:5432" for folder in SOCKETS), "localhost:5432"]),
         ("/todo?port=5433", [*(f"{folder}:5433" for folder in SOCKETS), "localhost:5433"]),
+        ("u@:5433/todo", [*(f"{folder}:5433" for folder in SOCKETS), "localhost:5433"]),
         ("h1:", ["h1:5432"]),
         ("u:pa/ss@h1:5433/todo", ["h1:5433"]),
         ("h1/todo?port=5433", ["h1:5433"]),
@@ -199,7 +200,7 @@ def test_tls_goes_by_the_host() -> None:
         (f"{REMOTE}?target_session_attrs=read-write", "read-write"),
     ],
 )
-def test_several_hosts_have_to_take_writes(url: str, attribute: str) -> None:
+def test_one_of_several_hosts_has_to_take_writes(url: str, attribute: str) -> None:
     assert parse_database_url(url).connect_args["target_session_attrs"] == attribute
 
 
@@ -222,7 +223,7 @@ def test_several_hosts_have_to_take_writes(url: str, attribute: str) -> None:
         "workaround=supabase-pooler.vercel",
     ],
 )
-def test_what_hosts_add_for_other_clients_is_dropped(parameter: str) -> None:
+def test_parameters_for_other_clients_are_dropped(parameter: str) -> None:
     plain = parse_database_url(REMOTE)
     for url in (f"{REMOTE}?{parameter}", f"{REMOTE}?{parameter}&sslmode=require"):
         target = parse_database_url(url)
@@ -234,7 +235,7 @@ def test_what_hosts_add_for_other_clients_is_dropped(parameter: str) -> None:
 
 
 @pytest.mark.requirement("T046")
-def test_what_is_honoured() -> None:
+def test_timeout_and_application_name_are_honoured() -> None:
     target = parse_database_url(f"{REMOTE}?connect_timeout=7&application_name=todo")
 
     assert target.connect_args["timeout"] == 7
@@ -314,7 +315,7 @@ def test_poolers_get_no_named_statements(url: str, pooled: bool) -> None:  # noq
         ("sqlite:///:memory:", "SQLite file"),
     ],
 )
-def test_a_refusal_names_the_fault_and_not_the_url(text: str, names: str) -> None:
+def test_a_refusal_names_the_fault_but_not_the_url(text: str, names: str) -> None:
     with pytest.raises(ValueError, match=names) as refusal:
         parse_database_url(text)
 

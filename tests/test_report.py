@@ -55,7 +55,7 @@ def report(caplog: pytest.LogCaptureFixture, **values: Any) -> tuple[str, list[s
         ({"allowed_origins": []}, "; browsers may call from nowhere; /docs "),
     ],
 )
-def test_a_start_says_what_is_in_force(caplog: pytest.LogCaptureFixture, values: dict[str, Any], said: str) -> None:
+def test_a_start_logs_what_is_in_force(caplog: pytest.LogCaptureFixture, values: dict[str, Any], said: str) -> None:
     line, _ = report(caplog, **values)
 
     assert said in line
@@ -63,7 +63,7 @@ def test_a_start_says_what_is_in_force(caplog: pytest.LogCaptureFixture, values:
 
 
 @pytest.mark.requirement("T118")
-def test_an_sqlite_file_that_nobody_named_is_told(
+def test_an_sqlite_file_by_default_is_a_warning(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -80,7 +80,7 @@ def test_an_sqlite_file_that_nobody_named_is_told(
 
 @pytest.mark.requirement("T118")
 @pytest.mark.parametrize("wrap", ["'{}'", '"{}"', " {}", "{}\n", "\t{}", "{}\r\n", "`{}`", "“{}”", "\u00a0{}", "'{}"])
-def test_a_secret_in_quotes_or_white_space_is_told(caplog: pytest.LogCaptureFixture, wrap: str) -> None:
+def test_a_secret_in_quotes_or_blanks_is_a_warning(caplog: pytest.LogCaptureFixture, wrap: str) -> None:
     _, warnings = report(caplog, database_url="sqlite:///./todo.db", better_auth_secret=wrap.format(SECRET))
 
     assert [warning.split()[:4] for warning in warnings] == [["BETTER_AUTH_SECRET", "has", "quotes", "or"]]
@@ -96,7 +96,7 @@ async def test_a_secret_keeps_its_quotes(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("T118")
-async def test_a_migration_by_hand_tells_of_the_file_too(tmp_path: Path) -> None:
+async def test_a_migration_by_hand_warns_of_the_file_too(tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "alembic", "-c", str(ROOT / "pyproject.toml"), "upgrade", "head"),
         cwd=tmp_path,
@@ -110,7 +110,7 @@ async def test_a_migration_by_hand_tells_of_the_file_too(tmp_path: Path) -> None
 
 
 @pytest.mark.requirement("T119")
-async def test_the_line_comes_once_also_where_the_start_fails(tmp_path: Path, make_database: MakeDatabase) -> None:
+async def test_a_failed_start_logs_its_settings_once(tmp_path: Path, make_database: MakeDatabase) -> None:
     url = (await make_database("postgresql")).replace("todo_test", "no_such")
     async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         await server.end()
@@ -130,7 +130,7 @@ async def test_the_line_comes_once_also_where_the_start_fails(tmp_path: Path, ma
     ],
 )
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-async def test_a_start_bears_what_libraries_read(
+async def test_a_start_survives_variables_of_libraries(
     tmp_path: Path, make_database: MakeDatabase, variables: dict[str, str], backend: str
 ) -> None:
     environment = {"DATABASE_URL": await make_database(backend), "BETTER_AUTH_SECRET": SECRET}
