@@ -34,7 +34,7 @@ NEW_SECRET = "make one with `openssl rand -hex 32`, the same for both sides"  # 
 
 
 class DatabaseURL(Secret[str]):
-    """A `DATABASE_URL`, read once: the CAs that it trusts are loaded with it."""
+    """A `DATABASE_URL` and what it says, read once: that loads the CAs, too."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -70,7 +70,9 @@ def check_metrics_token(value: SecretStr) -> SecretStr:
 
 def check_http_url(value: str) -> str:
     if origin_of(value) is None:
-        raise ValueError("is no http:// or https:// URL of a host, without user name, query and fragment; mend it")
+        raise ValueError(
+            "is no http:// or https:// URL; write https://app.example.com, without user, query or fragment"
+        )
     return value
 
 
@@ -85,7 +87,7 @@ def check_secret(value: SecretStr | None, info: ValidationInfo) -> SecretStr | N
         # A setting that is refused isn't among the data, and says enough by itself.
         has_own_database = info.data.get("database_url", EMBEDDED).target != EMBEDDED.target
         if has_own_database and info.data.get("better_auth_url", "") is None:
-            raise ValueError("is not set, nor is BETTER_AUTH_URL: set one of them, as a database of your own needs")
+            raise ValueError("is not set, nor is BETTER_AUTH_URL: set one of them for a database of your own")
         return None
     text, algorithm = value.get_secret_value(), info.data.get("jwt_algorithm", "HS256")
     if text.strip(WRAPPING) in {PLACEHOLDER_SECRET, BETTER_AUTH_DEVELOPMENT_SECRET}:
@@ -106,7 +108,7 @@ Origins = Annotated[list[str], NoDecode, BeforeValidator(split_origins), AfterVa
 
 
 class Settings(BaseSettings):
-    """What can be set, each with its default and its help, which README.md and `.env.example` repeat."""
+    """The settings, each with its default and its help. README.md and `.env.example` repeat them."""
 
     # `JWKS_URL=` means that it isn't set.
     model_config = SettingsConfigDict(

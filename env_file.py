@@ -16,8 +16,8 @@ from errors import StartupError
 
 
 def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
-    """What the file sets and the environment doesn't; `names` has the settings by their variables
-    in lower case. An empty value is as if it weren't there, but for `DATABASE_URL`, in the
+    """Returns what the file sets and the environment doesn't; `names` has the settings by their
+    variables in lower case. An empty value counts as absent, except that of `DATABASE_URL`, in the
     environment too: the tasks would go where nobody expects them.
 
     Raises `StartupError` for a line that can't be read, `UnicodeDecodeError` and `OSError`.

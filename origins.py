@@ -7,7 +7,7 @@ from ipaddress import ip_address
 
 import httpx
 
-# A host that is spelt in ASCII, with nothing before it, and no query or fragment.
+# A URL with a host in ASCII, and without a user name, query or fragment.
 HTTP_URL = re.compile(
     r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?(/[^?# ]*)?\??#?", flags=re.ASCII | re.IGNORECASE
 )
@@ -18,7 +18,7 @@ WILD = "[a-z0-9-]+"
 
 
 def origin_of(url: str) -> str | None:
-    """The serialised origin (RFC 6454, section 6.2) of an http or https URL, None if it is no such URL."""
+    """Serialises the origin (RFC 6454, section 6.2) of an http or https URL; None for anything else."""
     if url.isprintable() and HTTP_URL.fullmatch(url):
         with suppress(httpx.InvalidURL):
             parts = httpx.URL(url.lower())  # whose default port is that of a scheme in lower case
@@ -28,16 +28,16 @@ def origin_of(url: str) -> str | None:
 
 
 def is_allowable(entry: str) -> bool:
-    """Whether it is an origin, or one with `*` in labels of its host other than the last two."""
+    """Says whether an entry is an origin, perhaps with `*` in labels of its host other than the last two."""
     filled = entry.replace("*", "x")
     return origin_of(filled) == filled and ("*" not in entry or PATTERN.fullmatch(entry) is not None)
 
 
 def pattern_of(entry: str) -> str:
-    """The regular expression of an entry. `*` is letters, digits and hyphens of one label.
+    """Makes the regular expression of an entry, in which `*` is letters, digits and hyphens of one label.
 
-    It takes a time linear in a label's length: what comes after each `*` but the last is found at its first place and
-    then never looked for again (an atomic group).
+    Matching takes time linear in a label's length: the text after each `*` but the last is found at its first place
+    and then never looked for again (an atomic group).
     """
     pattern = re.sub(r"\\\*([^*.]*?)(?=\\\*)", rf"(?>{WILD}?\1)", re.escape(entry))
     return pattern.replace(r"\*", WILD)

@@ -8,7 +8,7 @@ from typing import Literal
 # How to speak with a server; False is without.
 TLS = ssl.SSLContext | Literal[False]
 
-# The ways that are tried in turn: (verifies the certificate, verifies the name), or False without TLS.
+# The ways that are tried in turn, each as (verifies the certificate, verifies the name), or False for no TLS.
 # asyncpg would verify nothing for `require`, and go by the machine's files and variables for `prefer`.
 SSLMODES: dict[str, tuple[tuple[bool, bool] | Literal[False], ...]] = {
     "disable": (False,),
@@ -22,9 +22,7 @@ SSLMODES: dict[str, tuple[tuple[bool, bool] | Literal[False], ...]] = {
 
 
 def choose_tls(sslmode: str, sslrootcert: str | None) -> tuple[TLS, ...]:
-    """Makes what an `sslmode` tries in turn. Raises `ValueError` for one that is unknown, and for CAs that can't be
-    read.
-    """
+    """Makes what an `sslmode` tries in turn. Raises `ValueError` for an unknown one, and for CAs that can't be read."""
     if sslmode not in SSLMODES:
         raise ValueError(f"has an unknown sslmode; the known ones are {', '.join(SSLMODES)}")
     return tuple(way and make_context(*way, sslrootcert) for way in SSLMODES[sslmode])
@@ -39,7 +37,9 @@ def make_context(verifies_certificate: bool, verifies_name: bool, sslrootcert: s
             raise ValueError("asks for TLS, and the file of SSLKEYLOGFILE can't be written; unset it") from None
         raise ValueError("has an sslrootcert that names no readable CA file") from None
     if not context.cert_store_stats()["x509_ca"] and ssl.get_default_verify_paths().capath is None:
-        raise ValueError("asks for TLS, and no CA certificates are found; correct SSL_CERT_FILE and SSL_CERT_DIR")
+        raise ValueError(
+            "asks for TLS, and the system's CAs can't be found; install them, or correct SSL_CERT_FILE and SSL_CERT_DIR"
+        )
     context.check_hostname = verifies_name
     context.verify_mode = ssl.CERT_REQUIRED if verifies_certificate else ssl.CERT_NONE
     return context

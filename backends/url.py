@@ -22,15 +22,15 @@ SUPABASE_POOLER_PORT = 6543
 # Where a URL without a host leads: this machine, as asyncpg looks for it.
 LOCAL_HOSTS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
 ANY = ("(?s:.*)", "anything")
-# The query parameters that are taken: a pattern of their values, and what it says. The last ones are dropped, which
-# hosts add for other clients: asyncpg sends SNI, and has no channel binding.
+# The query parameters that are taken, each with a pattern of its values, and that pattern in words.
 PARAMETERS = {
     "connect_timeout": ("[1-9][0-9]{0,3}", "a whole number of seconds above 0"),
     "pgbouncer": ("true|false", "true or false"),
     # The service writes, so that a standby can't serve it.
     "target_session_attrs": ("read-write|primary|any", "read-write, primary, any"),
-    # Checked where they are read.
+    # Their values are checked where they are read.
     **dict.fromkeys(("application_name", "host", "port", "sslmode", "sslrootcert"), ANY),
+    # Dropped: hosts add these for other clients. asyncpg sends SNI, and has no channel binding.
     "options": (r"(endpoint|project)(=|%3[Dd])[^\s%]+", "endpoint=… or project=…"),
     "schema": ("public", "public"),
     **dict.fromkeys(("channel_binding", "connection_limit", "pool_timeout", "socket_timeout", "sslnegotiation"), ANY),
@@ -45,7 +45,7 @@ NOT_A_URL = "is not a database URL; write postgresql://user:password@host/databa
 
 
 class Host(NamedTuple):
-    """Where a server may be, and how to speak with it, in the order of trying."""
+    """A place where the server may be, with the ways to speak with it in the order of trying."""
 
     name: str  # the folder of a Unix socket where it begins with a slash
     port: int
@@ -58,7 +58,7 @@ class Host(NamedTuple):
 
 @dataclass(frozen=True)
 class DatabaseTarget:
-    """Where the database is and how to connect.
+    """The place of the database, and how to connect.
 
     `url` goes to SQLAlchemy, `connect_args` to the driver, and the first of `hosts` that serves is
     connected to. `pooled` says that a transaction pooler (PgBouncer) is in between, which keeps
@@ -161,6 +161,6 @@ def split_host(spec: str) -> tuple[str, str]:
 
 
 def refuse(fault: str, names: Iterable[str]) -> None:
-    """Refuses these parameters. What doesn't look like a parameter's name may be a part of something secret."""
+    """Refuses these parameters, if any. What doesn't look like a name may be a part of a password, and isn't shown."""
     if shown := sorted(name if re.fullmatch("[A-Za-z_]+", name) else "(no name)" for name in names):
         raise ValueError(f"has a query parameter {fault}: {', '.join(shown)}")
