@@ -70,9 +70,7 @@ def check_metrics_token(value: SecretStr) -> SecretStr:
 
 def check_http_url(value: str) -> str:
     if origin_of(value) is None:
-        raise ValueError(
-            "is no http:// or https:// URL; write https://app.example.com, without user, query or fragment"
-        )
+        raise ValueError("is no http:// or https:// URL; write https://app.example, without user, query or fragment")
     return value
 
 
