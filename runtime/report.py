@@ -15,17 +15,17 @@ QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 def report_settings(settings: Settings) -> None:
     """Logs one line of what is in force, without a secret, a user or a password, and the mistakes."""
     target, algorithm = settings.database, settings.jwt_algorithm
-    place = f"{target.url.database or 'named as its user'} at {', '.join(map(str, target.hosts))}"
+    name, hosts = target.url.database, ", ".join(map(str, target.hosts))
+    place = f"the file {name}" if target.is_sqlite else f"{name or 'named as its user'} at {hosts}"
     keys = {
         f"the secret of BETTER_AUTH_SECRET ({algorithm})": settings.better_auth_secret,
         f"the keys published at {settings.published_keys_url}": settings.published_keys_url,
         f"the development secret ({algorithm})": settings.is_keyless,
     }
     logger.info(
-        "In force: the database is %s (%s); tokens are verified by %s; browsers may call from %s; /docs has the API",
-        f"the file {target.url.database}" if target.is_sqlite else place,
-        target.url.get_driver_name(),
-        " and ".join(name for name, is_used in keys.items() if is_used),
+        "In force: the database is %s; tokens are verified by %s; browsers may call from %s; /docs describes the API",
+        f"{place} ({target.url.get_driver_name()})",
+        " and ".join(key for key, is_used in keys.items() if is_used),
         ", ".join(settings.allowed_origins) or "nowhere",
     )
     warn_of_mistakes(settings)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from dotenv import dotenv_values
-from pydantic import Secret, SecretStr
+from pydantic import Secret
 
 from config import BETTER_AUTH_DEVELOPMENT_SECRET, EMBEDDED_DATABASE, PLACEHOLDER_SECRET, Settings, load_settings
 from errors import StartupError
@@ -59,16 +59,17 @@ def test_defaults(load: Any) -> None:
 
 def default_of(name: str) -> str:
     """A setting's default, as a line of `.env` has it."""
-    default = Settings.model_fields[name].default
-    if isinstance(default, Secret | SecretStr):
-        default = default.get_secret_value()
-    if default is None:
-        return ""
-    return (
-        ",".join(default)
-        if isinstance(default, list)
-        else str(default).replace("True", "true").replace("False", "false")
-    )
+    match Settings.model_fields[name].default:
+        case None:
+            return ""
+        case Secret() as secret:
+            return str(secret.get_secret_value())
+        case list() as entries:
+            return ",".join(entries)
+        case bool() as switch:
+            return str(switch).lower()
+        case number_or_text:
+            return str(number_or_text)
 
 
 def help_of(name: str) -> str:
