@@ -92,11 +92,16 @@ class KeySet:
         if self._keys is not None and key_id in self._keys:
             return self._keys[key_id]
         # One that is under way now has begun since, and is as good as one's own.
-        if self._fetch_under_way or self._clock() >= self._next_search:
-            self._searched_at = self._clock()
+        now = self._clock()
+        if self._fetch_under_way or now >= self._next_search:
+            # The first fetch is a search only where it doesn't bring the key.
+            if self._keys is not None:
+                self._searched_at = now
             if (keys := await self._refresh()) is not None:
-                if key_id not in keys and len(self._missing) < REMEMBERED_MISSES:
-                    self._missing.add(key_id)
+                if key_id not in keys:
+                    self._searched_at = now
+                    if len(self._missing) < REMEMBERED_MISSES:
+                        self._missing.add(key_id)
                 return keys.get(key_id, {})
         elif key_id in self._missing:
             return {}
