@@ -25,9 +25,9 @@ from middleware import request_log
 from middleware.cors import Cors
 from middleware.errors import AnswerErrors
 from middleware.normalize import METHODS, Normalize
+from middleware.redact_spans import RedactSpans
 from middleware.request_log import RequestLog
 from middleware.startup import NotStarted, PlainStartupErrors
-from middleware.telemetry import RedactSpans, telemetry_config
 from readiness import Lookout
 from routes import health, metrics, tasks
 from runtime.connections import end_unread
@@ -35,6 +35,7 @@ from runtime.development import development_secret, print_demo
 from runtime.report import report_settings
 from runtime.signals import bounded_stop, ending_at_once
 from runtime.startup import prepare_database
+from runtime.telemetry import telemetry_config
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import main
 from main import create_app
-from middleware.telemetry import telemetry_config
+from runtime.telemetry import telemetry_config
 from tests.leaks import SECRET, watch
 from tests.server import uvicorn_process
 from tests.service import bearer, make_settings, make_token
@@ -102,7 +102,7 @@ def test_without_its_packages_there_is_no_start(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(ENDPOINT, "http://user:hunter2@127.0.0.1:4318")
-    monkeypatch.setattr("middleware.telemetry.version", find_none)
+    monkeypatch.setattr("runtime.telemetry.version", find_none)
 
     with pytest.raises(SystemExit) as end:
         main.create_app(make_settings())
