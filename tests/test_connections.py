@@ -1,4 +1,4 @@
-"""What a client can make the service keep: what it sends at once, and what it does not read."""
+"""The memory that a client can cost: by what it sends at once, and by what it doesn't read."""
 # [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 
 import asyncio
@@ -46,7 +46,7 @@ async def server(parser: str, tmp_path: Path) -> AsyncIterator[tuple[psutil.Proc
 
 
 def send_what_is_taken(connection: socket.socket, content: bytes, most: int) -> int:
-    """Sends the same again and again until the other side takes no more, or has taken so much."""
+    """Sends the same bytes again and again until the other side takes no more, or has taken `most`."""
     sent = 0
     while sent < most and select.select([], [connection], [], 2)[1]:
         start = sent % len(content)
@@ -55,7 +55,7 @@ def send_what_is_taken(connection: socket.socket, content: bytes, most: int) -> 
 
 
 @pytest.mark.requirement("T098")
-async def test_what_is_pipelined_and_not_read_does_not_pile_up(server: tuple[psutil.Process, int]) -> None:
+async def test_unread_pipelined_requests_do_not_pile_up(server: tuple[psutil.Process, int]) -> None:
     process, port = server
     before = process.memory_info().rss
     batch = HEALTH * 10_000
@@ -125,7 +125,7 @@ def test_a_head_without_end_is_refused(parser: str, tmp_path: Path, name: str) -
 
 
 @pytest.mark.requirement("T098")
-async def test_heads_that_never_end_leave_nothing(server: tuple[psutil.Process, int]) -> None:
+async def test_endless_heads_leave_no_memory_behind(server: tuple[psutil.Process, int]) -> None:
     process, port = server
     tiny = b"GET /health HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 190_000
 
@@ -148,7 +148,7 @@ def ask_for_health(port: int) -> bytes:
 
 
 @pytest.mark.requirement("T098")
-def test_a_head_that_is_not_finished_is_given_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unfinished_head_ends_the_connection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     url = f"sqlite:///{tmp_path}/todo.db"
     settings = make_settings(database_url=url, send_timeout=0.3)
     with serving(create_app(settings), "httptools") as port, connect(port) as connection:
@@ -197,7 +197,7 @@ def connect_with_a_small_window(port: int) -> socket.socket:
 
 
 def receive_all(connection: socket.socket) -> int:
-    """How much comes until the connection ends, in whichever way."""
+    """Counts what comes until the connection ends, in whichever way."""
     received = 0
     with suppress(ConnectionError):
         while chunk := connection.recv(65536):
@@ -206,7 +206,7 @@ def receive_all(connection: socket.socket) -> int:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """For a minute, which is more than enough."""
+    """Waits for up to a minute, which is more than enough."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
@@ -250,7 +250,7 @@ def test_a_client_that_takes_its_time_gets_all(parser: str, tmp_path: Path) -> N
 @pytest.mark.requirement("T099")
 @pytest.mark.usefixtures("tls")
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-async def test_the_servers_own_tls_is_watched_too(parser: str, loop: str, tmp_path: Path) -> None:
+async def test_connections_over_tls_are_watched_too(parser: str, loop: str, tmp_path: Path) -> None:
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/todo.db", "BETTER_AUTH_SECRET": SECRET}
     tls = ("--ssl-certfile", "cert.pem", "--ssl-keyfile", "key.pem")
     arguments = ("--http", parser, "--loop", loop, *tls)

@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 
 from tests.leaks import SECRET
 from tests.server import uvicorn_process
-from tests.service import Service, User, bearer, make_settings, make_token, running
+from tests.service import Service, StartService, User, bearer, make_token
 
 ORIGIN = "http://localhost:3000"
 EXPOSED = "Location, Idempotency-Replayed, Retry-After, X-Request-ID, WWW-Authenticate"
@@ -33,7 +33,7 @@ ALLOWED = [
     "path", ["/", "/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
-async def test_an_unknown_path(service: Service, path: str, method: str) -> None:
+async def test_an_unknown_path_is_404(service: Service, path: str, method: str) -> None:
     response = await service.client.request(method, path)
 
     assert response.status_code == 404
@@ -54,7 +54,7 @@ async def test_a_line_break_at_the_end_is_another_path(service: Service, path: s
 
 
 @pytest.mark.requirement("T068", "T071")
-async def test_behind_a_proxys_prefix(service: Service) -> None:
+async def test_a_proxys_prefix_is_kept_in_locations(service: Service) -> None:
     user = service.user()
     transport = httpx.ASGITransport(service.app, root_path="/v1")
     async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as client:
@@ -86,7 +86,7 @@ async def test_a_location_has_no_double_slash(tmp_path: Path, root_path: str, pr
 
 @pytest.mark.requirement("T066")
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_a_wrong_method_names_all_right_ones(service: Service, path: str, allow: str) -> None:
+async def test_a_wrong_method_is_told_the_allowed_ones(service: Service, path: str, allow: str) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - set(allow.split(", ")):
         response = await service.client.request(method, path)
         assert response.status_code == 405
@@ -96,7 +96,7 @@ async def test_a_wrong_method_names_all_right_ones(service: Service, path: str, 
 
 @pytest.mark.requirement("T066")
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_options_names_the_methods(service: Service, path: str, allow: str) -> None:
+async def test_options_names_the_allowed_methods(service: Service, path: str, allow: str) -> None:
     response = await service.client.options(path)
 
     assert response.status_code == 204
@@ -198,14 +198,14 @@ async def test_another_origin_is_not_allowed(service: Service, origin: str) -> N
 
 
 @pytest.mark.requirement("T069")
-async def test_the_allowed_origins_are_the_set_ones(database_url: str) -> None:
+async def test_the_allowed_origins_are_those_of_the_setting(database_url: str, start: StartService) -> None:
     origins = ["https://a.example", "https://b.example"]
-    async with running(make_settings(database_url=database_url, allowed_origins=origins)) as other:
-        for origin in origins:
-            response = await other.client.get("/health", headers={"Origin": origin})
-            assert response.headers["Access-Control-Allow-Origin"] == origin
-        response = await other.client.get("/health", headers={"Origin": ORIGIN})
-        assert "Access-Control-Allow-Origin" not in response.headers
+    other = await start(database_url=database_url, allowed_origins=origins)
+    for origin in origins:
+        response = await other.client.get("/health", headers={"Origin": origin})
+        assert response.headers["Access-Control-Allow-Origin"] == origin
+    response = await other.client.get("/health", headers={"Origin": ORIGIN})
+    assert "Access-Control-Allow-Origin" not in response.headers
 
 
 def fail_in_every_way(service: Service) -> None:
@@ -219,53 +219,53 @@ def fail_in_every_way(service: Service) -> None:
 
 
 @pytest.mark.requirement("T069", "T070", "T071")
-async def test_every_answer_has_the_headers(database_url: str) -> None:
-    async with running(make_settings(database_url=database_url)) as service:
-        fail_in_every_way(service)
-        user = service.user()
-        task = await user.new_task()
-        json, origin = {"Content-Type": "application/json"}, {"Origin": ORIGIN}
-        requests = [
-            ("GET", "", 200, {}),
-            ("POST", "", 422, json),
-            ("POST", "", 415, {}),
-            ("POST", "", 413, json | {"Content-Length": "70000"}),
-            ("DELETE", "", 405, {}),
-            ("OPTIONS", "", 204, {}),
-            ("OPTIONS", "", 200, {"Access-Control-Request-Method": "POST"}),
-            ("GET", "/x", 422, {}),
-            ("GET", "/999999", 404, {}),
-            ("GET", "", 401, {"Authorization": ""}),
-            ("GET", "/api/somebody/tasks", 403, {}),
-            ("DELETE", f"/{task['id']}", 204, {}),
-        ]
-        for method, path, status, headers in requests:
-            response = await user.request(method, path, headers=origin | headers)
-            assert response.status_code == status
-            assert response.headers["Cache-Control"] == "private, no-cache"
-            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
-            assert response.headers["X-Content-Type-Options"] == "nosniff"
-            assert len(response.headers["X-Request-ID"]) == 32
-            if "Access-Control-Request-Method" not in headers:
-                assert response.headers["Access-Control-Expose-Headers"] == EXPOSED
+async def test_every_answer_has_the_headers(database_url: str, start: StartService) -> None:
+    service = await start(database_url=database_url)
+    fail_in_every_way(service)
+    user = service.user()
+    task = await user.new_task()
+    json, origin = {"Content-Type": "application/json"}, {"Origin": ORIGIN}
+    requests = [
+        ("GET", "", 200, {}),
+        ("POST", "", 422, json),
+        ("POST", "", 415, {}),
+        ("POST", "", 413, json | {"Content-Length": "70000"}),
+        ("DELETE", "", 405, {}),
+        ("OPTIONS", "", 204, {}),
+        ("OPTIONS", "", 200, {"Access-Control-Request-Method": "POST"}),
+        ("GET", "/x", 422, {}),
+        ("GET", "/999999", 404, {}),
+        ("GET", "", 401, {"Authorization": ""}),
+        ("GET", "/api/somebody/tasks", 403, {}),
+        ("DELETE", f"/{task['id']}", 204, {}),
+    ]
+    for method, path, status, headers in requests:
+        response = await user.request(method, path, headers=origin | headers)
+        assert response.status_code == status
+        assert response.headers["Cache-Control"] == "private, no-cache"
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert len(response.headers["X-Request-ID"]) == 32
+        if "Access-Control-Request-Method" not in headers:
+            assert response.headers["Access-Control-Expose-Headers"] == EXPOSED
 
-        for path, status in [("/health", 200), ("/unforeseen", 500), ("/nothing", 404)]:
-            response = await service.client.get(path, headers=origin)
-            assert response.status_code == status
-            assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
-            assert response.headers["X-Content-Type-Options"] == "nosniff"
-            assert len(response.headers["X-Request-ID"]) == 32
-            assert "Cache-Control" not in response.headers
+    for path, status in [("/health", 200), ("/unforeseen", 500), ("/nothing", 404)]:
+        response = await service.client.get(path, headers=origin)
+        assert response.status_code == status
+        assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert len(response.headers["X-Request-ID"]) == 32
+        assert "Cache-Control" not in response.headers
 
 
 @pytest.mark.requirement("T072")
-async def test_the_unforeseen_is_500_and_logged_with_its_traceback(
-    database_url: str, caplog: pytest.LogCaptureFixture
+async def test_an_unforeseen_error_is_500_and_logged(
+    database_url: str, caplog: pytest.LogCaptureFixture, start: StartService
 ) -> None:
-    async with running(make_settings(database_url=database_url)) as service:
-        fail_in_every_way(service)
+    service = await start(database_url=database_url)
+    fail_in_every_way(service)
 
-        response = await service.client.get("/unforeseen", headers={"X-Request-ID": "find-me"})
+    response = await service.client.get("/unforeseen", headers={"X-Request-ID": "find-me"})
 
     assert response.status_code == 500
     assert response.json() == {"detail": "Internal server error"}
@@ -277,23 +277,25 @@ async def test_the_unforeseen_is_500_and_logged_with_its_traceback(
 
 
 @pytest.mark.requirement("T072")
-async def test_a_client_that_went_away_is_no_error_of_ours(database_url: str, caplog: pytest.LogCaptureFixture) -> None:
-    async with running(make_settings(database_url=database_url)) as service:
-        fail_in_every_way(service)
+async def test_a_client_that_went_away_is_not_logged_as_an_error(
+    database_url: str, caplog: pytest.LogCaptureFixture, start: StartService
+) -> None:
+    service = await start(database_url=database_url)
+    fail_in_every_way(service)
 
-        assert (await service.client.get("/gone")).status_code == 400
+    assert (await service.client.get("/gone")).status_code == 400
 
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 @pytest.mark.requirement("T072")
-async def test_what_fails_after_the_answer_began_is_left_to_the_server(database_url: str) -> None:
+async def test_a_failure_in_mid_answer_is_left_to_the_server(database_url: str, start: StartService) -> None:
     async def broken_off() -> AsyncIterator[str]:
         yield "half"
         raise ZeroDivisionError
 
-    async with running(make_settings(database_url=database_url)) as service:
-        service.app.add_route("/half", lambda _: StreamingResponse(broken_off()))
+    service = await start(database_url=database_url)
+    service.app.add_route("/half", lambda _: StreamingResponse(broken_off()))
 
-        with pytest.raises(ZeroDivisionError):
-            await service.client.get("/half")
+    with pytest.raises(ZeroDivisionError):
+        await service.client.get("/half")

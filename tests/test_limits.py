@@ -1,4 +1,4 @@
-"""Nothing waits for ever: each limit of time is seen to hold."""
+"""Nothing waits for ever: every time limit holds."""
 # [Task]: T051, T089, T092 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
@@ -18,7 +18,7 @@ from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to
 from tests.server import head, uvicorn_process
-from tests.service import bearer, counted, make_settings, make_token, running
+from tests.service import StartService, bearer, counted, make_settings, make_token
 
 LATE = {"detail": "The request took too long, try again"}
 
@@ -30,101 +30,100 @@ async def proxy(make_database: MakeDatabase) -> AsyncIterator[Proxy]:
 
 
 @pytest.mark.requirement("T089")
-async def test_a_request_as_a_whole_has_a_limit(make_database: MakeDatabase) -> None:
+async def test_a_whole_request_has_a_limit(make_database: MakeDatabase, start: StartService) -> None:
     url = await make_database("postgresql")
-    async with running(make_settings(database_url=url, request_timeout=0.5)) as service:
-        user = service.user()
-        task = await user.new_task()
-        timeouts = counted("timeouts", limit="request")
-        admin = await asyncpg.connect(url)
-        async with admin.transaction():
-            await admin.execute("SELECT * FROM task FOR UPDATE")
-            answer = await user.toggle(task["id"], headers={"Origin": "http://localhost:3000"})
+    service = await start(database_url=url, request_timeout=0.5)
+    user = service.user()
+    task = await user.new_task()
+    timeouts = counted("timeouts", limit="request")
+    admin = await asyncpg.connect(url)
+    async with admin.transaction():
+        await admin.execute("SELECT * FROM task FOR UPDATE")
+        answer = await user.toggle(task["id"], headers={"Origin": "http://localhost:3000"})
 
-            assert (answer.status_code, answer.json()) == (503, LATE)
-            assert int(answer.headers["Retry-After"]) > 0
-            assert counted("timeouts", limit="request") == timeouts + 1
-            assert "Access-Control-Allow-Origin" in answer.headers
-            # It doesn't run on, and takes effect no more.
-            while await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(0.01)
-        await admin.close()
-        assert (await user.get(f"/{task['id']}")).json() == task
-        assert (await user.toggle(task["id"])).status_code == 200
-
-
-@pytest.mark.requirement("T089")
-async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy) -> None:
-    """And nobody waits until it is ended, not in a pool of one either."""
-    settings = make_settings(database_url=proxy.url, db_statement_timeout=0.5, db_pool_size=1, db_max_overflow=0)
-    async with running(settings) as service:
-        user = service.user()
-        await user.get()
-        # What is there falls silent for good, and new ones pass.
-        proxy.silent_up_to = proxy.connections
-        proxy.passes.clear()
-
-        assert (await user.get()).status_code == 503
-        database = service.app.state.database
-        assert database._pool.checkedout() == 0
-        # It is being ended, for which its server is asked, and doesn't answer.
-        (ending,) = database._health._ending
-        assert (await user.get()).status_code == 200
-        assert not ending.done()
+        assert (answer.status_code, answer.json()) == (503, LATE)
+        assert int(answer.headers["Retry-After"]) > 0
+        assert counted("timeouts", limit="request") == timeouts + 1
+        assert "Access-Control-Allow-Origin" in answer.headers
+        # It doesn't run on, and takes effect no more.
+        while await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+    await admin.close()
+    assert (await user.get(f"/{task['id']}")).json() == task
+    assert (await user.toggle(task["id"])).status_code == 200
 
 
 @pytest.mark.requirement("T089")
-async def test_a_request_has_its_limit_while_a_connection_is_asked_whether_it_lives(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy, start: StartService) -> None:
+    """Nobody waits for its end, even in a pool of one."""
+    service = await start(database_url=proxy.url, db_statement_timeout=0.5, db_pool_size=1, db_max_overflow=0)
+    user = service.user()
+    await user.get()
+    # What is there falls silent for good, and new ones pass.
+    proxy.silent_up_to = proxy.connections
+    proxy.passes.clear()
+
+    assert (await user.get()).status_code == 503
+    database = service.app.state.database
+    assert database._pool.checkedout() == 0
+    # It is being ended, for which its server is asked, and doesn't answer.
+    (ending,) = database._health._ending
+    assert (await user.get()).status_code == 200
+    assert not ending.done()
+
+
+@pytest.mark.requirement("T089")
+async def test_a_ping_of_a_connection_counts_for_the_limit(
+    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, start: StartService
 ) -> None:
     monkeypatch.setattr("backends.pool.TRUSTED_IDLE_SECONDS", 0)
     monkeypatch.setattr("backends.pool.PING_TIMEOUT_SECONDS", 600)
-    async with running(make_settings(database_url=proxy.url, request_timeout=0.3)) as service:
-        user = service.user()
-        await user.get()
-        proxy.passes.clear()
+    service = await start(database_url=proxy.url, request_timeout=0.3)
+    user = service.user()
+    await user.get()
+    proxy.passes.clear()
 
-        answer = await user.get()
+    answer = await user.get()
 
-        assert (answer.status_code, answer.json()) == (503, LATE)
-        assert service.app.state.database._pool.checkedout() == 0
-        proxy.passes.set()
-        assert (await user.get()).status_code == 200
+    assert (answer.status_code, answer.json()) == (503, LATE)
+    assert service.app.state.database._pool.checkedout() == 0
+    proxy.passes.set()
+    assert (await user.get()).status_code == 200
 
 
 @pytest.mark.requirement("T051", "T089")
-async def test_connecting_has_a_limit(proxy: Proxy) -> None:
+async def test_connecting_has_a_limit(proxy: Proxy, start: StartService) -> None:
     await upgrade_schema(make_settings(database_url=proxy.url))
-    async with running(make_settings(database_url=proxy.url, db_connect_timeout=0.3)) as service:
-        proxy.cut()
-        proxy.passes.clear()
-        connections = proxy.connections
-        timeouts = counted("timeouts", limit="connect")
+    service = await start(database_url=proxy.url, db_connect_timeout=0.3)
+    proxy.cut()
+    proxy.passes.clear()
+    connections = proxy.connections
+    timeouts = counted("timeouts", limit="connect")
 
-        answer = await service.user().get()
+    answer = await service.user().get()
 
-        assert answer.status_code == 503
-        assert counted("timeouts", limit="connect") == timeouts + 1
-        # One that took all its time is not repeated.
-        assert proxy.connections == connections + 1
+    assert answer.status_code == 503
+    assert counted("timeouts", limit="connect") == timeouts + 1
+    # One that took all its time is not repeated.
+    assert proxy.connections == connections + 1
 
 
 @pytest.mark.requirement("T089")
-async def test_an_answer_that_nobody_takes_has_a_limit(
-    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture
+async def test_sending_an_answer_has_a_limit(
+    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, start: StartService
 ) -> None:
     url = await make_database("sqlite")
-    async with running(make_settings(database_url=url, request_timeout=0.2)) as service:
+    service = await start(database_url=url, request_timeout=0.2)
 
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": b"", "more_body": False}
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def send(message: Any) -> None:
-            if message["type"] == "http.response.body":
-                await asyncio.Event().wait()
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
 
-        scope = {"type": "http", "method": "GET", "path": "/health", "headers": []}
-        await service.app(scope | {"query_string": b""}, receive, send)
+    scope = {"type": "http", "method": "GET", "path": "/health", "headers": []}
+    await service.app(scope | {"query_string": b""}, receive, send)
 
     assert "longer than REQUEST_TIMEOUT" in caplog.text
 
@@ -136,9 +135,7 @@ SELECT count(*) FROM pg_stat_activity
 
 
 @pytest.mark.requirement("T092")
-async def test_a_client_that_never_takes_its_answer_does_not_hold_up_the_stop(
-    make_database: MakeDatabase, tmp_path: Path
-) -> None:
+async def test_an_unread_answer_does_not_hold_up_a_stop(make_database: MakeDatabase, tmp_path: Path) -> None:
     url = await make_database("postgresql")
     settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": url, "REQUEST_TIMEOUT": "600", "SHUTDOWN_TIMEOUT": "1"}
     async with uvicorn_process(tmp_path, **settings) as server:

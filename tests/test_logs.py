@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from logs import LineFormatter, configure_logging, redact, request_id
 from tests.leaks import watch
-from tests.service import Service, User, bearer, make_settings, make_token, running, sign_raw
+from tests.service import Service, StartService, User, bearer, make_token, sign_raw
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ([\w.]+) - ([A-Z]+) - (.*)"
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["a", "A-b_c.9", "x" * 128])
-async def test_a_sound_request_id_is_kept(service: Service, inbound: str) -> None:
+async def test_a_valid_request_id_is_kept(service: Service, inbound: str) -> None:
     response = await service.client.get("/health", headers={"X-Request-ID": inbound})
 
     assert response.headers["X-Request-ID"] == inbound
@@ -36,7 +36,7 @@ async def test_a_sound_request_id_is_kept(service: Service, inbound: str) -> Non
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["mine\t", " mine ", "\t mine"])
-async def test_white_space_around_a_request_id_is_no_part_of_it(service: Service, inbound: str) -> None:
+async def test_white_space_around_a_request_id_is_dropped(service: Service, inbound: str) -> None:
     response = await service.client.get("/health", headers={"X-Request-ID": inbound})
 
     assert response.headers["X-Request-ID"] == "mine"
@@ -44,7 +44,7 @@ async def test_white_space_around_a_request_id_is_no_part_of_it(service: Service
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["", " ", "x" * 129, "a b", "a/b", "ä".encode(), "<script>"])
-async def test_another_is_replaced(service: Service, inbound: str | bytes) -> None:
+async def test_an_invalid_request_id_is_replaced(service: Service, inbound: str | bytes) -> None:
     headers = [("X-Request-ID", inbound)]
     responses = [
         await service.client.get("/health", headers=headers)  # type: ignore[arg-type] # str or bytes
@@ -67,7 +67,7 @@ async def test_another_is_replaced(service: Service, inbound: str | bytes) -> No
         ("/api/somebody/tasks", True, 403, "WARNING"),
     ],
 )
-async def test_each_request_is_a_line_of_its_level(
+async def test_each_request_is_one_line_at_its_level(
     service: Service,
     caplog: pytest.LogCaptureFixture,
     path: str,
@@ -90,17 +90,17 @@ async def test_each_request_is_a_line_of_its_level(
 
 @pytest.mark.requirement("T074")
 @pytest.mark.parametrize(("status", "level"), [(429, "WARNING"), (500, "ERROR"), (503, "ERROR"), (409, "INFO")])
-async def test_a_refusal_and_a_failure_stand_out(
-    database_url: str, caplog: pytest.LogCaptureFixture, status: int, level: str
+async def test_refusals_are_warnings_and_failures_errors(
+    database_url: str, caplog: pytest.LogCaptureFixture, status: int, level: str, start: StartService
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with running(make_settings(database_url=database_url)) as service:
+    service = await start(database_url=database_url)
 
-        @service.app.get("/here")
-        async def here() -> Response:
-            return Response(status_code=status)
+    @service.app.get("/here")
+    async def here() -> Response:
+        return Response(status_code=status)
 
-        await service.client.get("/here")
+    await service.client.get("/here")
 
     (line,) = [one for one in caplog.records if one.name == "middleware.request_log"]
     assert (line.levelname, line.getMessage().split()[:3]) == (level, ["GET", "/here", str(status)])
@@ -121,7 +121,7 @@ async def test_a_line_holds_no_line_break_query_or_token(service: Service, caplo
 
 
 @pytest.mark.requirement("T073")
-def test_the_format(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_logger_has_the_one_format(capsys: pytest.CaptureFixture[str]) -> None:
     root = logging.getLogger()
     uvicorn_loggers = [logging.getLogger(name) for name in ("uvicorn", "uvicorn.access")]
     before = root.handlers[:], root.level, [logger.propagate for logger in uvicorn_loggers]
@@ -164,7 +164,9 @@ def test_a_traceback_follows_its_line() -> None:
 
 
 @pytest.mark.requirement("T081")
-async def test_a_token_where_it_has_no_place_is_left_out(service: Service, printed: pytest.LogCaptureFixture) -> None:
+async def test_a_token_in_a_path_an_id_or_an_error_is_left_out(
+    service: Service, printed: pytest.LogCaptureFixture
+) -> None:
     token = make_token("x")
 
     headers = {"X-Request-ID": token[:128]}
@@ -266,7 +268,7 @@ def test_a_token_is_left_out_however_its_json_is_laid_out(within: str, around: s
 @pytest.mark.requirement("T081")
 @pytest.mark.parametrize("dot", [".", "%2E", "%2e", "%252E", "%25252e"])
 @pytest.mark.parametrize("header", ['{"alg":"HS256"}', ' {"alg":"HS256"}', "no JSON at all"])
-def test_what_has_the_shape_of_a_token_is_left_out(dot: str, header: str) -> None:
+def test_anything_shaped_like_a_token_is_left_out(dot: str, header: str) -> None:
     token = sign_raw(header, '{"sub":"x"}').replace(".", dot)
 
     assert redact(f"/{token}/") == "/[token]/"
@@ -285,7 +287,7 @@ def test_a_token_is_looked_for_in_one_pass(before: str, piece: str) -> None:
 
 
 @pytest.mark.requirement("T081")
-def test_what_is_cut_off_is_no_part_of_a_token() -> None:
+def test_cutting_a_line_leaves_no_part_of_a_token() -> None:
     token = sign_raw(' {"alg":"HS256"}', '{"sub":"x"}')
     parts = token.split(".")
 
@@ -317,6 +319,6 @@ def test_what_is_cut_off_is_no_part_of_a_token() -> None:
         "3.11.7.final.0",
     ],
 )
-def test_other_names_stay(text: str) -> None:
+def test_names_that_look_like_tokens_stay(text: str) -> None:
     assert redact(text) == text
     assert redact(f"Something of {text}, {text} and {text}.x") == (f"Something of {text}, {text} and {text}.x")

@@ -1,4 +1,4 @@
-"""The metrics: who may read them, in which form, and what they say."""
+"""The metrics: access, formats and what is measured."""
 # [Task]: T096 [From]: specs/reliability.md
 
 import asyncio
@@ -19,7 +19,7 @@ from tests.conftest import BACKENDS
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET, watch
 from tests.server import uvicorn_process
-from tests.service import Service, bearer, make_settings, make_token, running, sign_raw
+from tests.service import Service, StartService, bearer, make_settings, make_token, running, sign_raw
 
 METRICS_TOKEN = watch.issue("a-token-of-the-tests-for-the-metrics")
 SCRAPER = bearer(METRICS_TOKEN)
@@ -27,7 +27,7 @@ INVALID = 'Bearer error="invalid_token", error_description="The token is invalid
 TASKS = "/api/{user_id}/tasks"
 TASK = "/api/{user_id}/tasks/{task_id}"
 
-# What was measured before a test is in the numbers, too: they are the process's.
+# The numbers are the process's: they count what earlier tests did, too.
 Numbers = dict[str, float]
 
 
@@ -56,7 +56,7 @@ def count_of(route: str, method: str, status: int) -> str:
 
 
 def growth(before: Numbers, after: Numbers, beginning: str) -> Numbers:
-    """The samples of a metric that are others now, by how much."""
+    """The samples of a metric that changed, and by how much."""
     return {
         name: after[name] - before.get(name, 0)
         for name in after
@@ -66,14 +66,14 @@ def growth(before: Numbers, after: Numbers, beginning: str) -> Numbers:
 
 @pytest.mark.requirement("T096")
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
-async def test_without_the_setting_there_is_no_such_path(service: Service, method: str) -> None:
+async def test_without_metrics_token_there_is_no_such_path(service: Service, method: str) -> None:
     for headers in ({}, SCRAPER, bearer(make_token("somebody")), bearer("None")):
         assert (await service.client.request(method, "/metrics", headers=headers)).status_code == 404
 
 
 @pytest.mark.requirement("T096")
 @pytest.mark.parametrize("authorization", [None, "", f"Basic {METRICS_TOKEN}", METRICS_TOKEN])
-async def test_nobody_reads_them_without_a_token(measured: Service, authorization: str | None) -> None:
+async def test_reading_the_metrics_takes_a_token(measured: Service, authorization: str | None) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
     response = await measured.client.get("/metrics", headers=headers)
@@ -100,7 +100,7 @@ async def test_nobody_reads_them_without_a_token(measured: Service, authorizatio
     ],
     ids=lambda values: " and ".join(values)[:40],
 )
-async def test_nobody_reads_them_with_another_token(measured: Service, authorization: list[str]) -> None:
+async def test_another_token_does_not_open_the_metrics(measured: Service, authorization: list[str]) -> None:
     headers = [(b"Authorization", value.encode()) for value in authorization]
 
     response = await measured.client.get("/metrics", headers=headers)
@@ -111,7 +111,7 @@ async def test_nobody_reads_them_with_another_token(measured: Service, authoriza
 
 
 @pytest.mark.requirement("T096")
-async def test_their_token_opens_nothing_else(measured: Service) -> None:
+async def test_the_metrics_token_opens_nothing_else(measured: Service) -> None:
     for path in ("/api/somebody/tasks", f"/api/{METRICS_TOKEN}/tasks"):
         response = await measured.client.get(path, headers=SCRAPER)
 
@@ -122,7 +122,7 @@ async def test_their_token_opens_nothing_else(measured: Service) -> None:
 
 
 @pytest.mark.requirement("T096")
-async def test_they_are_answered_like_anything_else(measured: Service) -> None:
+async def test_metrics_are_served_like_any_other_path(measured: Service) -> None:
     got = await measured.client.get("/metrics", headers={"Authorization": f"bearer {METRICS_TOKEN}"})
     head = await measured.client.head("/metrics", headers=SCRAPER)
     options = await measured.client.options("/metrics")
@@ -155,7 +155,7 @@ async def test_they_are_answered_like_anything_else(measured: Service) -> None:
         (f"text/plain;version={'9' * 5000}", "text/plain; version=0.0.4", parse_text),
     ],
 )
-async def test_a_scraper_gets_the_form_that_it_asks_for(
+async def test_a_scraper_gets_the_format_it_asks_for(
     measured: Service, accept: str | None, media_type: str, parse: Any
 ) -> None:
     headers = [(name.encode(), value.encode()) for name, value in SCRAPER.items()]
@@ -210,7 +210,7 @@ async def test_a_request_is_counted_by_its_route(
 
 
 @pytest.mark.requirement("T096")
-async def test_a_head_is_counted_as_the_get_that_it_is(measured: Service) -> None:
+async def test_head_is_counted_as_get(measured: Service) -> None:
     before = await scrape(measured)
 
     await measured.client.head("/health")
@@ -225,7 +225,7 @@ async def test_a_head_is_counted_as_the_get_that_it_is(measured: Service) -> Non
 
 
 @pytest.mark.requirement("T096")
-async def test_no_request_makes_a_series_of_its_own(measured: Service) -> None:
+async def test_no_request_can_make_a_series(measured: Service) -> None:
     async def send_odd_ones(number: int) -> None:
         user = measured.user(f"user-{number}")
         await user.request(f"BREW{number}", f"/{number}")
@@ -261,7 +261,7 @@ async def test_no_request_makes_a_series_of_its_own(measured: Service) -> None:
     ],
     ids=lambda value: str(value)[:20],
 )
-async def test_the_verdict_on_a_token_is_counted(
+async def test_verdicts_on_tokens_are_counted(
     measured: Service, path: str, headers: dict[str, str], verdict: str | None
 ) -> None:
     before = await scrape(measured)
@@ -274,26 +274,25 @@ async def test_the_verdict_on_a_token_is_counted(
 
 
 @pytest.mark.requirement("T096")
-async def test_a_token_without_keys_to_tell_by_is_unverifiable(make_database: MakeDatabase) -> None:
-    settings = make_settings(
+async def test_without_keys_a_token_counts_as_unverifiable(make_database: MakeDatabase, start: StartService) -> None:
+    service = await start(
         database_url=await make_database("sqlite"),
         # Nobody listens there.
         better_auth_url="http://127.0.0.1:1",
         metrics_token=METRICS_TOKEN,
     )
-    async with running(settings) as service:
-        before = await scrape(service)
-        token = sign_raw('{"alg": "EdDSA", "kid": "x"}', '{"sub": "me", "exp": 9999999999}')
+    before = await scrape(service)
+    token = sign_raw('{"alg": "EdDSA", "kid": "x"}', '{"sub": "me", "exp": 9999999999}')
 
-        answer = await service.client.get("/api/me/tasks", headers=bearer(token))
+    answer = await service.client.get("/api/me/tasks", headers=bearer(token))
 
-        assert answer.status_code == 503
-        counted = growth(before, await scrape(service), "todo_token_verdicts")
-        assert counted == {'todo_token_verdicts_total{verdict="unverifiable"}': 1}
+    assert answer.status_code == 503
+    counted = growth(before, await scrape(service), "todo_token_verdicts")
+    assert counted == {'todo_token_verdicts_total{verdict="unverifiable"}': 1}
 
 
 @pytest.mark.requirement("T096")
-async def test_what_fails_is_counted_by_the_status_that_was_sent(make_database: MakeDatabase) -> None:
+async def test_failures_count_by_the_status_that_was_sent(make_database: MakeDatabase) -> None:
     async def broken_off() -> AsyncIterator[str]:
         yield "half"
         raise ZeroDivisionError
@@ -320,7 +319,7 @@ async def test_what_fails_is_counted_by_the_status_that_was_sent(make_database: 
 
 
 @pytest.mark.requirement("T096")
-async def test_the_connections_in_use(measured: Service) -> None:
+async def test_connections_in_use_are_measured(measured: Service) -> None:
     engine = measured.app.state.database.engine
     name = "todo_pool_connections_in_use"
 
@@ -341,44 +340,42 @@ async def test_the_pool_is_measured_without_a_scrape(measured: Service) -> None:
 
 
 @pytest.mark.requirement("T096")
-async def test_the_requests_that_wait_for_a_connection(make_database: MakeDatabase) -> None:
-    settings = make_settings(
+async def test_requests_waiting_for_a_connection_are_measured(make_database: MakeDatabase, start: StartService) -> None:
+    service = await start(
         database_url=await make_database("postgresql"), db_pool_size=1, db_max_overflow=0, metrics_token=METRICS_TOKEN
     )
     name = "todo_pool_requests_waiting"
-    async with running(settings) as service:
-        user, database = service.user(), service.app.state.database
-        assert (await scrape(service))[name] == 0
-        async with database.engine.connect():
-            waiting = [asyncio.create_task(user.get()) for _ in range(3)]
-            while database.waiting < 3:  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(0.01)
-            assert (await scrape(service))[name] == 3
-        for answer in await asyncio.gather(*waiting):
-            assert answer.status_code == 200
-        assert (await scrape(service))[name] == 0
+    user, database = service.user(), service.app.state.database
+    assert (await scrape(service))[name] == 0
+    async with database.engine.connect():
+        waiting = [asyncio.create_task(user.get()) for _ in range(3)]
+        while database.waiting < 3:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+        assert (await scrape(service))[name] == 3
+    for answer in await asyncio.gather(*waiting):
+        assert answer.status_code == 200
+    assert (await scrape(service))[name] == 0
 
 
 @pytest.mark.requirement("T096")
-async def test_a_body_that_comes_too_late_is_counted(make_database: MakeDatabase) -> None:
+async def test_a_body_that_comes_too_late_counts_as_a_timeout(make_database: MakeDatabase, start: StartService) -> None:
     async def never_ends() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    settings = make_settings(database_url=await make_database("sqlite"), body_timeout=0.01, metrics_token=METRICS_TOKEN)
-    async with running(settings) as service:
-        before = await scrape(service)
+    service = await start(database_url=await make_database("sqlite"), body_timeout=0.01, metrics_token=METRICS_TOKEN)
+    before = await scrape(service)
 
-        headers = {"Content-Type": "application/json"}
-        answer = await service.user().request("POST", content=never_ends(), headers=headers)
+    headers = {"Content-Type": "application/json"}
+    answer = await service.user().request("POST", content=never_ends(), headers=headers)
 
-        assert answer.status_code == 408
-        counted = growth(before, await scrape(service), "todo_timeouts")
-        assert counted == {'todo_timeouts_total{limit="body"}': 1}
+    assert answer.status_code == 408
+    counted = growth(before, await scrape(service), "todo_timeouts")
+    assert counted == {'todo_timeouts_total{limit="body"}': 1}
 
 
 @pytest.mark.requirement("T096")
-async def test_faults_and_limits_are_there(measured: Service) -> None:
+async def test_database_faults_and_timeouts_are_counted(measured: Service) -> None:
     before = await scrape(measured)
 
     TIMEOUTS.labels("pool").inc()
@@ -390,7 +387,7 @@ async def test_faults_and_limits_are_there(measured: Service) -> None:
 
 
 @pytest.mark.requirement("T096")
-async def test_two_workers_put_their_numbers_together(tmp_path: Path) -> None:
+async def test_two_workers_add_up_their_numbers(tmp_path: Path) -> None:
     folder = tmp_path / "metrics"
     folder.mkdir()
     environment = {
@@ -408,7 +405,7 @@ async def test_two_workers_put_their_numbers_together(tmp_path: Path) -> None:
                 return await client.get(path, headers=SCRAPER)
 
         def workers_that_served() -> int:
-            """Who measured a request has it in a file of its own."""
+            """Each worker that measured a request has it in a file of its own."""
             return sum(b"/health" in path.read_bytes() for path in folder.glob("histogram_*.db"))
 
         sent = 0
@@ -426,7 +423,7 @@ async def test_two_workers_put_their_numbers_together(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("T078", "T096")
 @pytest.mark.parametrize("folder", ["", "no-such-folder", "/proc"])
-async def test_without_their_folder_there_is_no_start(tmp_path: Path, folder: str) -> None:
+async def test_an_unwritable_metrics_folder_refuses_the_start(tmp_path: Path, folder: str) -> None:
     async with uvicorn_process(tmp_path, PROMETHEUS_MULTIPROC_DIR=folder) as server:
         assert await server.end() != 0
 

@@ -1,4 +1,4 @@
-"""FastAPI's OpenTelemetry: off where no exporter is set up, and what arrives where one is."""
+"""FastAPI's OpenTelemetry: off without an exporter, and without secrets with one."""
 # [Task]: T097 [From]: specs/reliability.md
 
 from collections.abc import Iterator
@@ -57,7 +57,7 @@ def attributes_of(span: Span) -> dict[str, str]:
 
 
 @pytest.mark.requirement("T097")
-def test_with_nothing_set_up_it_is_off() -> None:
+def test_telemetry_is_off_by_default() -> None:
     app = create_app(make_settings())
 
     assert not app._native_telemetry.enabled()
@@ -82,7 +82,7 @@ def test_with_nothing_set_up_it_is_off() -> None:
     ],
     ids=str,
 )
-def test_it_is_on_for_what_has_an_exporter(
+def test_each_signal_with_an_exporter_is_on(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], on: list[str]
 ) -> None:
     for name, value in environment.items():
@@ -96,7 +96,7 @@ def test_it_is_on_for_what_has_an_exporter(
 
 
 @pytest.mark.requirement("T078", "T097")
-def test_without_its_packages_there_is_no_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_start_without_the_exporter_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def find_none(name: str) -> str:
         raise PackageNotFoundError(name)
 
@@ -115,7 +115,7 @@ def test_without_its_packages_there_is_no_start(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.requirement("T081", "T097")
-async def test_the_span_of_a_request_arrives_and_holds_no_secret(tmp_path: Path) -> None:
+async def test_a_requests_span_arrives_without_secrets(tmp_path: Path) -> None:
     token = make_token("me")
     with collector() as (endpoint, received):
         environment = {"BETTER_AUTH_SECRET": SECRET, ENDPOINT: endpoint}

@@ -1,4 +1,4 @@
-"""What a client can do to a connection of a real uvicorn, while others are served."""
+"""What a client can do to a connection of a real uvicorn while others are served."""
 # [Task]: T021, T022, T062, T080 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import select
@@ -122,7 +122,7 @@ BYTES: dict[str, tuple[bytes, int, int]] = {
 
 @pytest.mark.requirement("T021", "T063", "T065", "T080")
 @pytest.mark.parametrize("name", BYTES)
-def test_bytes_that_are_hardly_http(port: int, parser: str, name: str) -> None:
+def test_bytes_that_are_barely_http_get_an_answer(port: int, parser: str, name: str) -> None:
     request, *statuses = BYTES[name]
 
     status = statuses[parser == "h11"]
@@ -170,7 +170,7 @@ def test_a_stalled_body_is_given_up(port: int, headers: tuple[str, ...], body: b
 
 
 @pytest.mark.requirement("T080")
-def test_nobody_waits_for_a_stalled_body(parser: str, tmp_path: Path) -> None:
+def test_a_stalled_body_delays_nobody_else(parser: str, tmp_path: Path) -> None:
     settings = make_settings(database_url=f"sqlite:///{tmp_path}/todo.db", body_timeout=3600)
     with serving(create_app(settings), parser) as port, ExitStack() as stack:
         connections = [
@@ -223,7 +223,7 @@ def test_chunks_are_cut_off_while_they_arrive(port: int) -> None:
 
 
 @pytest.mark.requirement("T065")
-def test_a_request_after_a_refused_body_is_read_as_a_request(port: int) -> None:
+def test_the_request_after_a_refused_body_is_served(port: int) -> None:
     with connect(port) as connection:
         large = b" " * 70_000
         connection.sendall(post("Content-Length: 70000", body=large) + HEALTH)
