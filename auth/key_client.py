@@ -47,22 +47,22 @@ class KeyClient:
 
     def __init__(self, url: str, user_agent: str) -> None:
         self._url = url
-        self._user_agent = user_agent
         parts = urlsplit(url)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             logger.warning(
-                "The published keys come from another machine by http://, so that whoever is on the"
-                " way can put in their own: set JWKS_URL (or BETTER_AUTH_URL) to an https:// URL"
+                "The published keys come from another machine by http://, so that anybody on the way can put in their"
+                " own: set JWKS_URL (or BETTER_AUTH_URL) to an https:// URL"
             )
         self._proxy_variable, proxy = find_proxy(url)
-        transport = open_transport(self._proxy_variable, proxy)
-        self._client = httpx.AsyncClient(transport=transport)
+        # Firewalls refuse what names a library. A compressed list could be of any size before it is known to be long.
+        headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
+        self._client = httpx.AsyncClient(transport=open_transport(self._proxy_variable, proxy), headers=headers)
 
     async def close(self) -> None:
         await self._client.aclose()
 
     async def fetch(self) -> bytes:
-        """The list as it comes. Raises `NoKeyList`."""
+        """Returns the list as it comes. Raises `NoKeyList`."""
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
                 return await self._download()
@@ -76,33 +76,26 @@ class KeyClient:
 
     async def _download(self) -> bytes:
         content = bytearray()
-        headers = {
-            # Firewalls refuse what names a library.
-            "User-Agent": self._user_agent,
-            # A compressed list could be of any size before it is known to be too long.
-            "Accept-Encoding": "identity",
-        }
-        async with self._client.stream("GET", self._url, headers=headers) as response:
+        async with self._client.stream("GET", self._url) as response:
             if not response.is_success:
-                raise NoKeyList(self._explain_status(response))
+                raise NoKeyList(explain_status(response))
             async for chunk in response.aiter_raw():
                 content += chunk
                 if len(content) > MAX_RESPONSE_BYTES:
                     raise NoKeyList("the answer is longer than 256 KiB: see that it is the list")
         return bytes(content)
 
-    def _explain_status(self, response: httpx.Response) -> str:
-        status = f"status {response.status_code}"
-        if response.next_request is not None:
-            url = response.next_request.url
-            target = quote(f"{url.scheme}://{url.netloc.decode()}{url.path}", safe="/:[]")
-            return (
-                f"{status}, a redirect to {target[:SHOWN_CHARACTERS]}, which is not followed: set"
-                " where the keys are themselves"
-            )
-        if response.status_code in {401, 403, 429}:
-            return f"{status}: let the User-Agent {self._user_agent} in, without a login"
-        return f"{status}: see that Better Auth's jwt plugin is on, and what the key server logs"
+
+def explain_status(response: httpx.Response) -> str:
+    if response.next_request is not None:
+        url = response.next_request.url
+        target = quote(f"{url.scheme}://{url.netloc.decode()}{url.path}", safe="/:[]")[:SHOWN_CHARACTERS]
+        advice = f"a redirect to {target}, which is not followed: set where the keys are themselves"
+        return f"status {response.status_code}, {advice}"
+    advice = "see that Better Auth's jwt plugin is on, and what the key server logs"
+    if response.status_code in {401, 403, 429}:
+        advice = f"let the User-Agent {response.request.headers['User-Agent']} in, without a login"
+    return f"status {response.status_code}: {advice}"
 
 
 def explain(error: BaseException) -> str:
