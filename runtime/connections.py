@@ -1,7 +1,7 @@
 """Bounds what a client can queue on a connection of uvicorn's, or leave unread there.
 
 uvicorn has no bound for either and no place to set one: it chooses its protocol classes before it imports the
-application. So those classes make instances of the subclass here; other servers are left alone.
+application. So `__new__` of those classes is replaced; other servers are left alone.
 """
 # [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 
@@ -107,12 +107,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def make_protocol(cls: type, /, *_: Any, server_state: ServerState, **__: Any) -> Any:
-    """Stands in for the `__new__` of uvicorn's classes: notes the server, and makes the bounded class for httptools."""
+    """Replaces `__new__` of uvicorn's classes: notes the server, and makes a `BoundedProtocol` for httptools."""
     servers.add(server_state)
     return object.__new__(BoundedProtocol if cls is HttpToolsProtocol else cls)
 
 
-H11Protocol.__new__ = HttpToolsProtocol.__new__ = make_protocol  # type: ignore[method-assign,assignment] # see above
+H11Protocol.__new__ = HttpToolsProtocol.__new__ = make_protocol  # type: ignore[method-assign,assignment] # uvicorn offers no hook
 
 
 def untaken(transport: Transport) -> int:
