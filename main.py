@@ -118,7 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
             Middleware(
                 Cors,
                 allow_origins=settings.allowed_origins,
-                allow_methods=(*METHODS, "HEAD"),
+                allow_methods=METHODS,
                 allow_headers=["*"],
                 allow_credentials=True,
                 expose_headers=EXPOSED_HEADERS,

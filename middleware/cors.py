@@ -12,7 +12,6 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from middleware import first_header
 from origins import pattern_of
 
 logger = logging.getLogger(__name__)
@@ -27,27 +26,27 @@ class Cors(CORSMiddleware):
     """
 
     def __init__(self, app: ASGIApp, /, allow_origins: Collection[str], **options: Any) -> None:
-        exact = [entry for entry in allow_origins if "*" not in entry]
-        patterns = "|".join(pattern_of(entry) for entry in allow_origins if "*" in entry)
-        super().__init__(app, exact, allow_origin_regex=patterns or None, **options)
+        super().__init__(app, allow_origin_regex="|".join(map(pattern_of, allow_origins)) or None, **options)
         # Once for each of the last origins, whatever strangers send.
-        self.tell = lru_cache(maxsize=REMEMBERED_ORIGINS)(tell_refused_origin)
+        self.warn_of = lru_cache(maxsize=REMEMBERED_ORIGINS)(warn_of_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (origin := first_header(scope, b"origin")) is None:
+        if scope["type"] != "http" or b"origin" not in dict(scope["headers"]):
             await self.app(scope, receive, with_vary(send))
             return
-        # A page of the service's own, as /docs is, needs no leave.
-        if not self.is_allowed_origin(origin) and origin.partition("://")[2] != first_header(scope, b"host"):
-            self.tell(origin[:SHOWN_CHARACTERS])
+        headers = Headers(scope=scope)
+        origin = headers["origin"]
+        # A page of the service's own, such as /docs, needs no leave.
+        if not self.is_allowed_origin(origin) and origin.partition("://")[2] != headers.get("host"):
+            self.warn_of(origin[:SHOWN_CHARACTERS])
         await super().__call__(scope, receive, send)
 
     def preflight_response(self, request_headers: Headers) -> Response:
         response = super().preflight_response(request_headers)
-        if response.status_code == status.HTTP_200_OK:
-            return response
-        headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
-        return Response(status_code=status.HTTP_204_NO_CONTENT, headers=headers)
+        if response.status_code != status.HTTP_200_OK:
+            headers = {name: value for name, value in response.headers.items() if not name.startswith("content-")}
+            response = Response(status_code=status.HTTP_204_NO_CONTENT, headers=headers)
+        return response
 
 
 def with_vary(send: Send) -> Send:
@@ -61,8 +60,6 @@ def with_vary(send: Send) -> Send:
     return send_with_vary
 
 
-def tell_refused_origin(origin: str) -> None:
+def warn_of_origin(origin: str) -> None:
     # The browser's user sees nothing but a failure.
-    logger.warning(
-        "A browser's origin is not allowed: %s. If it is your frontend's, add it to ALLOWED_ORIGINS.", ascii(origin)
-    )
+    logger.warning("A browser's origin is not allowed: %s. Add your frontend's to ALLOWED_ORIGINS.", ascii(origin))

@@ -1,19 +1,17 @@
 """What HTTP expects of every path: HEAD, OPTIONS, all methods in `Allow`, a trailing slash."""
-# [Task]: T066, T067, T068, T072 [From]: specs/api/rest-endpoints.md
+# [Task]: T066, T067, T068, T071, T072 [From]: specs/api/rest-endpoints.md
 
 from starlette import status
 from starlette.datastructures import MutableHeaders
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from middleware import first_header, is_task_path
-
-METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 
 
 class Normalize:
     """Serves HEAD as GET without the body, names all methods of a path on OPTIONS and 405, takes a task path with a
-    trailing slash for the one without, and upgrades to nothing.
+    trailing slash for the one without, keeps its answers out of shared caches, and upgrades to nothing.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -24,25 +22,27 @@ class Normalize:
             await self.app(scope, receive, send)
             return
 
-        method = scope["method"]
-        wants_upgrade = first_header(scope, b"upgrade") is not None
+        method, path = scope["method"], scope["path"]
+        # A proxy's prefix (`--root-path`) comes first.
+        is_task_path = path.removeprefix(scope.get("root_path", "")).startswith("/api/")
         if method == "HEAD":
             scope["method"] = "GET"
-        if is_task_path(scope):
-            scope["path"] = scope["path"].removesuffix("/")
-        # Starlette's patterns end in `$`, which stands before one line break at the end, too.
-        if scope["path"].endswith("\n"):
-            scope["path"] += "\n"
+        if is_task_path:
+            path = path.removesuffix("/")
+        # Starlette's patterns end in `$`, which matches before a line break at the end, too.
+        scope["path"] = path + "\n" if path.endswith("\n") else path
+        wants_upgrade = b"upgrade" in dict(scope["headers"])
 
         async def send_normalized(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                if is_task_path:
+                    message["headers"] = [*message["headers"], (b"cache-control", b"private, no-cache")]
                 if wants_upgrade:
-                    # Behind this request httptools takes the bytes of its body for the next one.
-                    headers["Connection"] = "close"
+                    # httptools takes the bytes of this request's body for the next request.
+                    MutableHeaders(scope=message)["Connection"] = "close"
                 is_refused = message["status"] == status.HTTP_405_METHOD_NOT_ALLOWED
                 if (is_refused or method == "OPTIONS") and (allowed := allowed_methods(scope)):
-                    headers["Allow"] = ", ".join(allowed)
+                    MutableHeaders(scope=message)["Allow"] = ", ".join(allowed)
             elif method == "HEAD":
                 message = {**message, "body": b""}
             await send(message)
@@ -54,8 +54,10 @@ def allowed_methods(scope: Scope) -> list[str]:
     """Every method of the path (RFC 9110, section 15.5.6), none where there is no such path. The router's own error
     names only those of the first route that fits.
     """
-    routes = scope["app"].routes
-    allowed = [m for m in METHODS if any(route.matches({**scope, "method": m})[0] is Match.FULL for route in routes)]
-    if "GET" in allowed:
-        allowed.append("HEAD")
+
+    def is_allowed(method: str) -> bool:
+        routed = {**scope, "method": "GET" if method == "HEAD" else method}
+        return any(route.matches(routed)[0] is Match.FULL for route in scope["app"].routes)
+
+    allowed = list(filter(is_allowed, METHODS))
     return [*allowed, "OPTIONS"] if allowed else []

@@ -1,4 +1,4 @@
-"""An id, security headers, a line in the log and a measurement for each request."""
+"""An id, a security header, a line in the log and a measurement for each request."""
 # [Task]: T070, T071, T074, T096, T100 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 
 import logging
@@ -12,19 +12,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logs import READ_CHARACTERS, request_id
 from metrics import HTTP_REQUESTS
-from middleware import first_header, is_task_path
 
 logger = logging.getLogger(__name__)
 
 EXPOSED_HEADERS = ("X-Request-ID",)
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 WARNED_OF = frozenset({401, 403, 404, 429})
+# HEAD is GET by then. A label from outside would make series without end: other methods and paths are `other`.
 KNOWN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-# Of the paths and the methods that the service doesn't know: a label from outside would make series without end.
 OTHER = "other"
 # White space around a header's value is no part of it (RFC 9110, section 5.5), but httptools leaves it there.
 OWS = b" \t"
-# No endpoint uses these, and FastAPI parses them before it has a token judged, on some Pythons in quadratic time.
+# No endpoint uses cookies, and FastAPI parses them before it has a token judged, on some Pythons in quadratic time.
 UNUSED = b"cookie"
 
 histogram_of = lru_cache(HTTP_REQUESTS.labels)
@@ -41,15 +40,13 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
 
-        # A copy, since those inside change it, and the server goes by its own.
         headers = [(key, value.strip(OWS)) for key, value in scope["headers"] if key != UNUSED]
+        # A copy, since those inside change it, and the server goes by its own.
         inner = {**scope, "headers": headers}
-        current = first_header(inner, b"x-request-id")
-        if current is None or not ACCEPTED_ID.fullmatch(current):
+        # Reversed, so that the first of several counts.
+        current = dict(reversed(headers)).get(b"x-request-id", b"").decode("latin-1")
+        if not ACCEPTED_ID.fullmatch(current):
             current = token_hex(16)
-        added = [(b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")]
-        if is_task_path(scope):
-            added.append((b"cache-control", b"private, no-cache"))
         status = 500
         started = time.perf_counter()
 
@@ -57,6 +54,7 @@ class RequestLog:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                added = (b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
