@@ -36,7 +36,9 @@ ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
     ("RSA", None): ("RS256", "PS256"),
 }
 
-# What takes longer to verify with than any key that is in use. RFC 7518, 3.3, has the lower bound.
+SERVED_ALGORITHMS = frozenset(name for names in ALGORITHMS.values() for name in names)
+
+# Larger keys take longer to verify with than any that is in use. RFC 7518, 3.3, has the lower bound.
 RSA_BITS = range(2048, 8192 + 1)
 MAX_RSA_EXPONENT = 2**32
 # The y of the points of order 1, 2, 4 and 8 on edwards25519, for which anybody can sign.
@@ -64,12 +66,8 @@ class KeySet:
         self._missing: set[str] = set()
         self._fetch: asyncio.Task[Keys | None] | None = None
 
-    @staticmethod
-    def serves(algorithm: str) -> bool:
-        return any(algorithm in algorithms for algorithms in ALGORITHMS.values())
-
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK | None:
-        """The key of this id if it may verify this algorithm, None where the list doesn't have it.
+        """Returns the key of this id if it may verify this algorithm, None where the list doesn't have it.
 
         Raises `ServiceUnavailable` where that can't be known: there is no list, or the id isn't in
         it and can't be looked for in a fresh one now.
@@ -85,32 +83,37 @@ class KeySet:
         return self._keys.get(key_id, {}).get(algorithm)
 
     async def _search(self, key_id: str) -> dict[str, jwt.PyJWK]:
-        """What a fresh list has under an id that isn't in the one in hand."""
+        """Returns what a fresh list has under an id that isn't in the one in hand."""
         if self._fetch_under_way:
             # It may bring the key, or have been answered before the key was published.
             await self._refresh()
         if self._keys is not None and key_id in self._keys:
             return self._keys[key_id]
-        # One that is under way now has begun since, and is as good as one's own.
+
         now = self._clock()
-        if self._fetch_under_way or now >= self._next_search:
-            # The first fetch is a search only where it doesn't bring the key.
+        next_search = self._searched_at + REFETCH_SECONDS
+        if self._keys is None:
+            next_search = self._failed_at + RETRY_WITHOUT_KEYS_SECONDS
+        # One that is under way now has begun since, and is as good as one's own.
+        if self._fetch_under_way or now >= next_search:
             if self._keys is not None:
+                # Noted before the fetch, so that a search that is given up counts, too.
                 self._searched_at = now
-            if (keys := await self._refresh()) is not None:
-                if key_id not in keys:
-                    self._searched_at = now
-                    if len(self._missing) < REMEMBERED_MISSES:
-                        self._missing.add(key_id)
+            keys = await self._refresh()
+            if keys is not None and key_id not in keys:
+                self._searched_at = now
+                if len(self._missing) < REMEMBERED_MISSES:
+                    self._missing.add(key_id)
+            if keys is not None:
                 return keys.get(key_id, {})
         elif key_id in self._missing:
             return {}
-        seconds = FETCH_TIMEOUT_SECONDS if self._keys is None else self._next_search - self._clock()
+        wait = FETCH_TIMEOUT_SECONDS if self._keys is None else self._searched_at + REFETCH_SECONDS - self._clock()
         raise ServiceUnavailable(
-            "A token's key can't be looked for: the list of JWKS_URL (or BETTER_AUTH_URL) could not"
-            " be fetched, or was less than 30 s ago.",
+            "A token's key can't be looked for: the list of JWKS_URL (or BETTER_AUTH_URL) could not be fetched, or was"
+            " less than 30 s ago.",
             detail="The keys to verify tokens with are unavailable, try again",
-            retry_after=max(1, math.ceil(seconds)),
+            retry_after=max(1, math.ceil(wait)),
         )
 
     async def close(self) -> None:
@@ -120,17 +123,11 @@ class KeySet:
         await self._client.close()
 
     @property
-    def _next_search(self) -> float:
-        if self._keys is None:
-            return self._failed_at + RETRY_WITHOUT_KEYS_SECONDS
-        return self._searched_at + REFETCH_SECONDS
-
-    @property
     def _fetch_under_way(self) -> asyncio.Task[Keys | None] | None:
         return None if self._fetch is None or self._fetch.done() else self._fetch
 
     def _refresh(self) -> asyncio.Future[Keys | None]:
-        """The fetch that is under way, or a new one: the new list, or None where there is none."""
+        """Returns the fetch that is under way, or a new one; its result is the new list, or None where it failed."""
         self._fetch = self._fetch_under_way or asyncio.create_task(self._fetch_keys())
         # Shielded, since others may wait for it too when this request is given up.
         return asyncio.shield(self._fetch)
@@ -142,8 +139,8 @@ class KeySet:
             self._failed_at = self._clock()
             self._missing.clear()
             logger.warning(
-                "The published keys could not be fetched from JWKS_URL (by default BETTER_AUTH_URL"
-                " + /api/auth/jwks): %s",
+                "The published keys could not be fetched from JWKS_URL (by default BETTER_AUTH_URL + /api/auth/jwks):"
+                " %s",
                 error,
             )
             return None
@@ -155,18 +152,16 @@ class KeySet:
 
 
 def read_keys(content: bytes) -> Keys:
-    """The keys of a JWK set (section 5) that can verify tokens, by id and algorithm. Others are
+    """Returns the keys of a JWK set (section 5) that can verify tokens, by id and algorithm. Others are
     passed over, and so is all but the first of those that have an id and an algorithm in common.
 
     Raises `NoKeyList` for what is no JWK set.
     """
-    try:
+    document = None
+    with suppress(ValueError, RecursionError):
         # A number of thousands of digits would be refused as an integer.
         document = json.loads(content.decode(), parse_int=float)
-    except (ValueError, RecursionError):
-        document = None
-    entries = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(entries, list):
+    if not isinstance(document, dict) or not isinstance(entries := document.get("keys"), list):
         raise NoKeyList('the answer is no {"keys": […]}: see that it is where the keys are')
     keys: Keys = {}
     for jwk in entries:
@@ -184,15 +179,17 @@ def read_keys(content: bytes) -> Keys:
 
 
 def algorithms_of(jwk: dict[str, Any]) -> tuple[str, ...]:
-    """What a key may verify: what its type and curve allow, and of that only its own `alg`."""
+    """Returns the algorithms that a key may verify: what its type and curve allow, and of that only its own `alg`."""
     key_type, curve = jwk.get("kty"), jwk.get("crv")
-    if not isinstance(key_type, str) or not isinstance(curve, str | None):
+    # Keys for encryption are passed over, and private halves ("d"), which everybody has now.
+    if (
+        not isinstance(key_type, str)
+        or not isinstance(curve, str | None)
+        or jwk.get("use", "sig") != "sig"
+        or "d" in jwk
+    ):
         return ()
-    if jwk.get("use", "sig") != "sig" or "d" in jwk:
-        return ()  # for encryption, or the private half, which everybody has now
-    allowed = ALGORITHMS.get((key_type, curve), ())
-    own = jwk.get("alg")
-    return allowed if own is None else tuple(name for name in allowed if name == own)
+    return tuple(name for name in ALGORITHMS.get((key_type, curve), ()) if jwk.get("alg") in (None, name))
 
 
 def is_sound(key: object) -> bool:

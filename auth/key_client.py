@@ -20,7 +20,7 @@ FETCH_TIMEOUT_SECONDS = 5.0
 MAX_RESPONSE_BYTES = 256 * 1024
 SHOWN_CHARACTERS = 200
 
-# What OpenSSL and Python read by themselves when a TLS context is made.
+# OpenSSL and Python read these by themselves when a TLS context is made.
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
 # What is wrong and what to do, by the first error in the chain that says something.
@@ -42,21 +42,24 @@ class NoKeyList(Exception):
 class KeyClient:
     """Fetches the list of keys from one URL, by the proxy that the environment has for it.
 
-    Raises `StartupError` where a variable that is read for that can't be served.
+    Raises `StartupError` where the environment names a proxy or a file that can't be used.
     """
 
     def __init__(self, url: str, user_agent: str) -> None:
         self._url = url
+        self._user_agent = user_agent
         parts = urlsplit(url)
         if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             logger.warning(
-                "The published keys come from another machine by http://, so that anybody on the way can put in their"
-                " own: set JWKS_URL (or BETTER_AUTH_URL) to an https:// URL"
+                "The published keys come from another machine by http://, and can be replaced on the way:"
+                " set JWKS_URL (or BETTER_AUTH_URL) to an https:// URL"
             )
         self._proxy_variable, proxy = find_proxy(url)
-        # Firewalls refuse what names a library. A compressed list could be of any size before it is known to be long.
-        headers = {"User-Agent": user_agent, "Accept-Encoding": "identity"}
-        self._client = httpx.AsyncClient(transport=open_transport(self._proxy_variable, proxy), headers=headers)
+        self._client = httpx.AsyncClient(
+            transport=open_transport(self._proxy_variable, proxy),
+            # Firewalls refuse a library's name, and a compressed list could be of any size once unpacked.
+            headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+        )
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -66,39 +69,38 @@ class KeyClient:
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
                 return await self._download()
-        except NoKeyList as error:
-            reason = str(error)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except (NoKeyList, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             reason = explain(error)
-        if self._proxy_variable:
-            reason = f"by the proxy of {self._proxy_variable}, {reason}"
-        raise NoKeyList(reason)
+            if self._proxy_variable:
+                reason = f"by the proxy of {self._proxy_variable}, {reason}"
+            raise NoKeyList(reason) from None
 
     async def _download(self) -> bytes:
         content = bytearray()
         async with self._client.stream("GET", self._url) as response:
             if not response.is_success:
-                raise NoKeyList(explain_status(response))
+                raise NoKeyList(self._explain_status(response))
             async for chunk in response.aiter_raw():
                 content += chunk
                 if len(content) > MAX_RESPONSE_BYTES:
                     raise NoKeyList("the answer is longer than 256 KiB: see that it is the list")
         return bytes(content)
 
-
-def explain_status(response: httpx.Response) -> str:
-    if response.next_request is not None:
-        url = response.next_request.url
-        target = quote(f"{url.scheme}://{url.netloc.decode()}{url.path}", safe="/:[]")[:SHOWN_CHARACTERS]
-        advice = f"a redirect to {target}, which is not followed: set where the keys are themselves"
-        return f"status {response.status_code}, {advice}"
-    advice = "see that Better Auth's jwt plugin is on, and what the key server logs"
-    if response.status_code in {401, 403, 429}:
-        advice = f"let the User-Agent {response.request.headers['User-Agent']} in, without a login"
-    return f"status {response.status_code}: {advice}"
+    def _explain_status(self, response: httpx.Response) -> str:
+        status = f"status {response.status_code}"
+        if response.next_request is not None:
+            url = response.next_request.url
+            target = quote(f"{url.scheme}://{url.netloc.decode()}{url.path}", safe="/:[]")[:SHOWN_CHARACTERS]
+            return f"{status}, a redirect to {target}, which is not followed: set where the keys are themselves"
+        if response.status_code in {401, 403, 429}:
+            return f"{status}: let the User-Agent {self._user_agent} in, without a login"
+        return f"{status}: see that Better Auth's jwt plugin is on, and what the key server logs"
 
 
 def explain(error: BaseException) -> str:
+    """Says what is wrong and what to do; `CAUSES` has the words, but for a `NoKeyList`, which has its own."""
+    if isinstance(error, NoKeyList):
+        return str(error)
     cause: BaseException | None = error
     while cause is not None:
         for kind, words in CAUSES.items():
@@ -108,37 +110,31 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: see that it can be reached from here"
 
 
-def find_proxy(url: str) -> tuple[str, str | None]:
-    """The variable that names a proxy for this URL, and what it says. httpx would read them all,
-    and stumble over what is meant for others (`NO_PROXY=fd07:b51a:cc66:f0::/64`).
+def find_proxy(url: str) -> tuple[str, str]:
+    """Returns the variable that names a proxy for this URL, and the proxy; empty where there is none.
+
+    httpx would read all variables, and stumble over those for others (`NO_PROXY=fd07:b51a:cc66:f0::/64`).
     """
     parts, proxies = urlsplit(url), getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"
     # An IPv6 address may be named with its brackets and without.
-    if not proxies.get(scheme) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname or ""):
-        return "", None
-    address = proxies[scheme]
-    return f"{scheme.upper()}_PROXY", address if "://" in address else f"http://{address}"
+    if not (proxy := proxies.get(scheme)) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname or ""):
+        return "", ""
+    return f"{scheme.upper()}_PROXY", proxy if "://" in proxy else f"http://{proxy}"
 
 
-def open_transport(variable: str, proxy: str | None) -> httpx.AsyncHTTPTransport:
+def open_transport(variable: str, proxy: str) -> httpx.AsyncHTTPTransport:
+    reason = (
+        f"{variable} is no http:// or https:// URL of a proxy, and no other can be used: mend it, unset it, or name"
+        " the key server's host in NO_PROXY"
+    )
     try:
-        return httpx.AsyncHTTPTransport(proxy=proxy and with_an_address(proxy))
+        # httpx would take `http://[`, and ports that don't exist.
+        if not proxy or (urlsplit(proxy).hostname and urlsplit(proxy).port != 0):
+            return httpx.AsyncHTTPTransport(proxy=proxy or None)
     except OSError as error:
-        names = [name for name in TLS_VARIABLES if os.environ.get(name)]
-        reason = f"{' or '.join(names)} names a file that can't be used ({error.strerror}): name another, or unset it"
+        names = " or ".join(filter(os.environ.get, TLS_VARIABLES))
+        reason = f"{names} names a file that can't be used ({error.strerror}): name another, or unset it"
     except (ImportError, ValueError, httpx.InvalidURL):
-        reason = (
-            f"{variable} is no http:// or https:// URL of a proxy, and no other can be used: mend"
-            " it, unset it, or name the key server's host in NO_PROXY"
-        )
+        pass
     raise StartupError(f"The published keys can't be fetched. {reason}.")
-
-
-def with_an_address(proxy: str) -> str:
-    """The proxy as it is. Raises `ValueError` for `http://[` and ports that there aren't, which
-    httpx takes.
-    """
-    if not urlsplit(proxy).hostname or urlsplit(proxy).port == 0:
-        raise ValueError("no host, or no port")
-    return proxy

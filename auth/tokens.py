@@ -11,7 +11,7 @@ from typing import Any
 import jwt
 from pydantic_core import from_json
 
-from auth.jwks import KeySet
+from auth.jwks import SERVED_ALGORITHMS, KeySet
 from models import USER_ID_LENGTH
 
 MAX_TOKEN_BYTES = 8 * 1024
@@ -124,7 +124,7 @@ class TokenVerifier:
             reason = f"signed with a shared secret by {algorithm}, and JWT_ALGORITHM is another"
         elif algorithm in HMAC_ALGORITHMS:
             reason = "signed with a shared secret, and BETTER_AUTH_SECRET isn't set"
-        elif not KeySet.serves(algorithm):
+        elif algorithm not in SERVED_ALGORITHMS:
             reason = "an algorithm that isn't served"
         elif self.keys is None:
             reason = "signed with a key of Better Auth's, and BETTER_AUTH_URL isn't set"

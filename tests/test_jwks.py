@@ -244,7 +244,7 @@ async def test_weak_and_foreign_keys_verify_nothing(start: Start, key_server: Ke
     ],
     ids=lambda entry: entry[:50],
 )
-async def test_what_is_no_key_is_passed_over(start: Start, key_server: KeyServer, entry: str) -> None:
+async def test_an_entry_that_is_no_key_is_passed_over(start: Start, key_server: KeyServer, entry: str) -> None:
     good = json.dumps(public_jwk("EdDSA"))
     key_server.body = f'{{"keys": [{entry}, {good}, {entry}]}}'.encode()
     async with start() as service:
@@ -410,7 +410,7 @@ async def test_keys_are_fetched_when_first_needed_and_kept(
 
 
 @pytest.mark.requirement("T026")
-async def test_an_unknown_key_is_looked_for_at_most_once_in_30_seconds(
+async def test_an_unknown_key_is_searched_once_in_30_seconds(
     key_server: KeyServer, key_set: tuple[KeySet, Clock]
 ) -> None:
     keys, clock = key_set
@@ -432,7 +432,7 @@ async def test_an_unknown_key_is_looked_for_at_most_once_in_30_seconds(
 
 
 @pytest.mark.requirement("T027")
-async def test_a_strangers_invented_key_makes_no_401_of_a_new_one(
+async def test_an_invented_key_id_makes_no_401_of_a_new_key(
     key_server: KeyServer, key_set: tuple[KeySet, Clock]
 ) -> None:
     keys, clock = key_set
@@ -455,7 +455,7 @@ async def test_a_strangers_invented_key_makes_no_401_of_a_new_one(
 
 @pytest.mark.requirement("T027")
 @pytest.mark.parametrize("old", [False, True])
-async def test_a_list_that_was_answered_before_makes_no_401_of_a_new_key(
+async def test_an_earlier_answer_makes_no_401_of_a_new_key(
     key_server: KeyServer, key_set: tuple[KeySet, Clock], *, old: bool
 ) -> None:
     keys, clock = key_set
@@ -577,9 +577,7 @@ async def test_a_withdrawn_key_has_been_looked_for(key_server: KeyServer, key_se
 
 
 @pytest.mark.requirement("T026")
-async def test_a_first_fetch_for_an_unknown_key_counts_as_the_one(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_a_first_fetch_counts_as_the_search(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, _ = key_set
     for _ in range(3):
         assert await keys.find("unknown", "EdDSA") is None
@@ -620,7 +618,7 @@ async def test_a_remembered_token_stops_with_its_key(key_server: KeyServer, key_
 
 
 @pytest.mark.requirement("T026")
-async def test_keys_in_hand_serve_on_while_the_key_server_is_away(
+async def test_old_keys_serve_while_the_key_server_is_away(
     key_server: KeyServer, key_set: tuple[KeySet, Clock]
 ) -> None:
     keys, clock = key_set
@@ -657,7 +655,7 @@ async def fetch_and_fail(key_server: KeyServer, keys: KeySet, clock: Clock) -> N
 
 @pytest.mark.requirement("T026")
 @pytest.mark.parametrize("later", [30, 59])
-async def test_nobody_waits_twice_for_a_key_server_that_is_away(
+async def test_nobody_waits_twice_for_an_absent_key_server(
     key_server: KeyServer, key_set: tuple[KeySet, Clock], later: float
 ) -> None:
     keys, clock = key_set
@@ -671,7 +669,7 @@ async def test_nobody_waits_twice_for_a_key_server_that_is_away(
 
 @pytest.mark.requirement("T026")
 @pytest.mark.parametrize("later", [60, 3600])
-async def test_after_a_quiet_time_a_withdrawn_key_stops_all_the_same(
+async def test_a_withdrawn_key_stops_after_a_quiet_time(
     key_server: KeyServer, key_set: tuple[KeySet, Clock], later: float
 ) -> None:
     keys, clock = key_set
@@ -683,9 +681,7 @@ async def test_after_a_quiet_time_a_withdrawn_key_stops_all_the_same(
 
 
 @pytest.mark.requirement("T026")
-async def test_whoever_needs_the_key_that_is_just_being_fetched_waits_for_it(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_requests_for_one_new_key_share_its_fetch(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, _ = key_set
     assert await keys.find("EdDSA", "EdDSA")
     key_server.keys.append(public_jwk("ES256", kid="rotated"))
@@ -704,9 +700,7 @@ async def test_whoever_needs_the_key_that_is_just_being_fetched_waits_for_it(
 
 
 @pytest.mark.requirement("T026", "T027")
-async def test_a_key_server_that_comes_back_is_noticed_within_a_second(
-    key_server: KeyServer, key_set: tuple[KeySet, Clock]
-) -> None:
+async def test_a_key_server_is_retried_within_a_second(key_server: KeyServer, key_set: tuple[KeySet, Clock]) -> None:
     keys, clock = key_set
     key_server.status = 500
     for _ in range(3):
@@ -730,7 +724,7 @@ async def test_many_requests_share_one_fetch(key_server: KeyServer, key_set: tup
 
 
 @pytest.mark.requirement("T026", "T027")
-async def test_a_fetch_ends_after_its_time_and_blocks_nobody_else(
+async def test_a_fetch_times_out_and_blocks_no_other_request(
     start: Start, key_server: KeyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auth.key_client.FETCH_TIMEOUT_SECONDS", 2)
@@ -745,7 +739,7 @@ async def test_a_fetch_ends_after_its_time_and_blocks_nobody_else(
 
 
 @pytest.mark.requirement("T026")
-async def test_a_request_that_is_given_up_leaves_the_fetch_to_the_others(
+async def test_a_cancelled_request_leaves_the_fetch_running(
     key_server: KeyServer, key_set: tuple[KeySet, Clock]
 ) -> None:
     keys, _ = key_set

@@ -123,18 +123,18 @@ async def test_a_silent_key_server_is_given_up(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.requirement("T122")
-async def test_what_cannot_be_reached() -> None:
+async def test_an_unreachable_key_server_is_explained() -> None:
     assert (await failure("http://127.0.0.1:9/")).startswith("the connection was refused or ")
     assert (await failure("https://keys.invalid/")).startswith("its host name isn't known: ")
 
 
 @pytest.mark.requirement("T122")
-def test_what_nobody_foresaw_is_told_by_its_kind() -> None:
+def test_an_unforeseen_error_is_named_by_its_class() -> None:
     assert explain(httpx.ConnectError("secret")) == ("ConnectError: see that it can be reached from here")
 
 
 @pytest.mark.requirement("T122", "T123")
-async def test_a_certificate_that_is_not_trusted_unless_it_is_named(
+async def test_a_private_ca_is_trusted_only_if_it_is_named(
     tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with listening(answering(b"HTTP/1.1 404 No\r\n\r\n"), tls) as port:
@@ -176,7 +176,7 @@ async def test_the_log_names_the_settings(
         *[("http://127.0.0.2:3000/", False), ("http://[::1]:3000/", False)],
     ],
 )
-async def test_keys_by_plain_http_from_elsewhere_are_warned_of_once(
+async def test_keys_over_remote_http_are_warned_of_once(
     make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, url: str, *, warns: bool
 ) -> None:
     settings = make_settings(database_url=await make_database("sqlite"), better_auth_url=ORIGIN, jwks_url=url)
@@ -262,7 +262,7 @@ async def test_no_proxy_names_who_is_asked_directly(
 
 
 @pytest.mark.requirement("T123")
-async def test_a_proxy_that_cannot_be_used_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unusable_proxy_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     for address in (
         *("socks5://u:hunter2@127.0.0.1:1", "ftp://u:hunter2@x", "http://u:hunter2@["),
         *("http://u:hunter2@", "http://u:hunter2@x:0", "http://u:hunter2@x:99999", "http://x\udcff"),
@@ -325,7 +325,7 @@ async def test_it_starts_whatever_libraries_read(
         ("SSLKEYLOGFILE", "/nonexistent/x"),
     ],
 )
-async def test_what_cannot_be_served_refuses_the_start_in_a_line(
+async def test_an_unusable_variable_refuses_the_start_in_a_line(
     tmp_path: Path, key_server: KeyServer, name: str, value: str
 ) -> None:
     async with process_with(tmp_path, key_server, **{name: value}) as process:
@@ -338,7 +338,7 @@ async def test_what_cannot_be_served_refuses_the_start_in_a_line(
 
 
 @pytest.mark.requirement("T122", "T123")
-async def test_a_proxy_that_is_not_there_is_told_with_each_failure(tmp_path: Path, key_server: KeyServer) -> None:
+async def test_each_failure_names_the_proxy(tmp_path: Path, key_server: KeyServer) -> None:
     async with process_with(tmp_path, key_server, HTTP_PROXY="garbage") as process:
         assert await status_of(process, key_server) == 503
     assert "/api/auth/jwks): by the proxy of HTTP_PROXY, its host name isn't known" in process.output

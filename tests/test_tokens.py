@@ -113,7 +113,7 @@ async def test_nothing_else_is_white_space(service: Service, end: str) -> None:
 
 
 @pytest.mark.requirement("T022")
-async def test_what_is_too_long_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_token_that_is_too_long_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     def look(_: object) -> None:
         pytest.fail("it was looked at")
 
@@ -200,7 +200,7 @@ def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
         ({"jwt_issuer": "a\nb"}, {"iss": "hers"}, "its iss isn't 'a\\nb', JWT_ISSUER"),
     ],
 )
-async def test_the_log_says_what_issuer_and_audience_were_expected(
+async def test_the_log_names_the_expected_issuer_or_audience(
     make_database: MakeDatabase,
     caplog: pytest.LogCaptureFixture,
     settings: dict[str, str],
