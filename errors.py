@@ -1,5 +1,9 @@
 """Every refusal: of a request, as JSON `{"detail": …}` and never with the input, SQL, a secret or a
 traceback, and of a start.
+
+    StartupError
+    ServiceUnavailable
+      DatabaseUnavailable  (backends/faults.py)
 """
 # [Task]: T062, T063 [From]: specs/api/rest-endpoints.md
 
@@ -33,16 +37,15 @@ class ServiceUnavailable(Exception):
     """Something the answer needs (the database, the key server) can't be had right now.
 
     `reason` is for the log; the client gets a 503 with `detail` and `Retry-After`, in seconds.
-    `is_repeatable` says that the service may try again by itself: nothing was done.
     """
 
-    def __init__(
-        self, reason: str, *, detail: str, retry_after: int = RETRY_AFTER_SECONDS, is_repeatable: bool = False
-    ) -> None:
+    def __init__(self, reason: str, *, detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> None:
         super().__init__(reason)
         self.detail = detail
         self.retry_after = retry_after
-        self.is_repeatable = is_repeatable
+
+    def count(self) -> None:
+        """Adds to the metrics, once it is answered."""
 
 
 def error_response(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
@@ -64,16 +67,16 @@ def answer_invalid_request(_request: Request, error: RequestValidationError) -> 
 
 def answer_unavailable(_request: Request, error: ServiceUnavailable) -> Response:
     logger.error("%s", error)
+    error.count()
     return answer_503(error.detail, error.retry_after)
 
 
 def answer_late() -> Response:
-    return answer_503("The request took too long, try again", RETRY_AFTER_SECONDS)
+    return answer_503("The request took too long, try again")
 
 
-def answer_503(detail: str, retry_after: int) -> Response:
-    headers = {"Retry-After": str(retry_after)}
-    return error_response(status.HTTP_503_SERVICE_UNAVAILABLE, detail, headers)
+def answer_503(detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> Response:
+    return error_response(status.HTTP_503_SERVICE_UNAVAILABLE, detail, {"Retry-After": str(retry_after)})
 
 
 ERROR_HANDLERS: dict[int | type[Exception], Any] = {

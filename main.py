@@ -28,7 +28,7 @@ from middleware.normalize import METHODS, Normalize
 from middleware.redact_spans import RedactSpans
 from middleware.request_log import RequestLog
 from middleware.startup import NotStarted, PlainStartupErrors
-from readiness import Lookout
+from readiness import ReadinessCheck
 from routes import health, metrics, tasks
 from runtime.connections import end_unread
 from runtime.development import development_secret, print_demo
@@ -81,8 +81,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             run_aside(stack, print_demo(secret, settings.jwt_algorithm))
 
         app.state.database = database
-        app.state.lookout = Lookout(settings)
-        stack.push_async_callback(app.state.lookout.close)
+        app.state.readiness = ReadinessCheck(settings)
+        stack.push_async_callback(app.state.readiness.close)
         app.state.token_verifier = TokenVerifier(
             secret=secret,
             algorithm=settings.jwt_algorithm,
@@ -127,7 +127,7 @@ def create_app(settings: Settings) -> FastAPI:
         ],
     )
     app.state.settings = settings
-    app.state.database = app.state.lookout = app.state.token_verifier = NotStarted()
+    app.state.database = app.state.readiness = app.state.token_verifier = NotStarted()
     add_routes(app, tasks.router, health.router, *([metrics.router] if settings.metrics_token else []))
     return app
 

@@ -1,5 +1,5 @@
-"""The database in a file: SQLite, opened so that nothing acknowledged is lost, with one writer at a
-time, and watched for somebody who takes the file away.
+"""SQLite: a file opened so that nothing acknowledged is lost, with one writer at a time, and watched
+in case somebody takes it away.
 """
 # [Task]: T050, T107, T108, T109 [From]: specs/database/schema.md
 
@@ -19,57 +19,54 @@ import aiosqlite
 from sqlalchemy import Executable, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlmodel.ext.asyncio.session import AsyncSession
 
-from backends.faults import Fault, fault_of, unavailable
-from errors import ServiceUnavailable
+from backends.faults import DatabaseUnavailable, Fault, fault_of
+from backends.pool import Pool, make_engine
+from config import Settings
 
-# SQLite waits for a lock in a thread that can't be interrupted, so it does so in pieces, between
-# which a request that has ended is let go.
-PIECE_MILLISECONDS = 250
-
-# How many that want to write have a connection: one writes, while others take or return theirs.
+# SQLite waits for a lock in a thread that can't be interrupted. So it waits in pieces, between which
+# a request that has ended is let go.
+PIECE_SECONDS = 0.25
+# Of the writers, this many have a connection: one writes, while others take or return theirs.
 PLACES = 3
 
-# Which files the names stand for: the database, its log and the index of that, or None for one
-# that isn't there.
+# The device and inode of the database, its log and the log's index, or None where there is no file.
 Files = tuple[tuple[int, int] | None, ...]
-
-# What the connections of this process have opened: by which paths, and which files.
+# The paths that this process's connections were opened by, and the files that were there.
 OPENED = WeakKeyDictionary[aiosqlite.Connection, tuple[tuple[str, ...], Files]]()
 
 
-def prepare_engine(engine: AsyncEngine) -> None:
-    """Lets an engine open the file as it has to be, and make it where a start finds none."""
-    event.listen(engine.sync_engine, "do_connect", make_file, once=True)
-    event.listen(engine.sync_engine, "do_connect", open_what_is_there)
+def create_engine(settings: Settings, lock_timeout: float | None = None) -> AsyncEngine:
+    """An engine for the file, which is made for its owner alone where there is none."""
+    # Transactions begin by `begin_immediate` alone, not by the driver.
+    own = {"timeout": lock_timeout or PIECE_SECONDS, "isolation_level": None}
+    engine = make_engine(settings, {**settings.database.connect_args, **own})
+    # SQLite says why it can't be made. One that is there must not be opened: closing it again would
+    # end the locks that SQLite has on it.
+    with contextlib.suppress(OSError):
+        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
+        os.close(os.open(os.path.realpath(str(engine.url.database)), flags, 0o600))
+    event.listen(engine.sync_engine, "do_connect", open_existing)
     event.listen(engine.sync_engine, "connect", prepare_connection)
     event.listen(engine.sync_engine, "begin", begin_immediate)
     event.listen(engine.sync_engine, "do_execute", execute_patiently)
+    return engine
 
 
-def make_file(_dialect: Any, _record: Any, arguments: list[Any], _options: Any) -> None:
-    """Makes the file for its owner alone; SQLite gives those beside it the same mode."""
-    # Why it can't be made is SQLite's to say. One that is there must not be opened: to close it
-    # again would end the locks that SQLite has on it.
-    with contextlib.suppress(OSError):
-        flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
-        os.close(os.open(os.path.realpath(arguments[0]), flags, 0o600))
-
-
-def open_what_is_there(_dialect: Any, _record: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-    """A file that was deleted isn't made again, without its tables."""
+def open_existing(_dialect: Any, _place: Any, arguments: list[Any], options: dict[str, Any]) -> None:
+    """Opens the file without making it anew: a deleted one would come back without its tables."""
     arguments[0] = f"{Path(arguments[0]).as_uri()}?mode=rw"
     options["uri"] = True
-    # Transactions begin by `begin_immediate` alone, not by the driver.
-    options["isolation_level"] = None
 
 
-def prepare_connection(connection: Any, _record: Any) -> None:
+def prepare_connection(connection: Any, _place: Any) -> None:
     connection.create_function("next_update", 2, next_update, deterministic=True)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
     cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("SELECT name FROM sqlite_master")  # which opens the -wal and the -shm
     cursor.close()
 
 
@@ -80,17 +77,15 @@ def next_update(now: str, updated_at: str) -> str:
 
 
 def begin_immediate(connection: Any) -> None:
-    """Takes SQLite's write lock at the start: a transaction that reads and then wants to write
-    could otherwise fail half-way, without waiting, where another has written in between.
+    """Takes the write lock at the start: a transaction that reads first could otherwise fail at its
+    write, without waiting, because another has written in between.
     """
     if not connection.get_execution_options().get("is_single_statement"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def execute_patiently(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    """Runs a statement as SQLAlchemy does, and again where another process has the lock, which
-    means that nothing was done, until the time of the transaction is up.
-    """
+    """Runs a statement again while another process has the lock, until the deadline: nothing was done."""
     while True:
         try:
             cursor.execute(statement, parameters)
@@ -102,103 +97,99 @@ def execute_patiently(cursor: Any, statement: str, parameters: Any, context: Any
             return True
 
 
-class SQLiteFile:
-    """Runs statements on the file that is at the path of `DATABASE_URL`, and on no other.
+class SQLite:
+    """Runs statements on the file at the path of `DATABASE_URL`, and on no other.
 
-    Writers queue for `patience` seconds. One that found the lock taken by its own process would
-    sleep, and be overtaken while it does.
+    Writers queue for `db_statement_timeout`. One that found its own process holding SQLite's lock
+    would sleep, and be overtaken meanwhile.
     """
 
-    def __init__(self, engine: AsyncEngine, patience: float) -> None:
-        self._engine = engine
-        self._single = engine.execution_options(is_single_statement=True)
-        self._patience = patience
+    def __init__(self, settings: Settings) -> None:
+        self.engine = create_engine(settings)
+        self._single = self.engine.execution_options(is_single_statement=True)
+        self._pool = Pool(self.engine, settings)
+        self._patience = settings.db_statement_timeout
         self._lock = asyncio.Lock()
         self._places = asyncio.Semaphore(PLACES)
-        path = str(engine.url.database)
+        path = str(self.engine.url.database)
         real = os.path.realpath(path)
         self._paths = (path, f"{real}-wal", f"{real}-shm")
-        event.listen(engine.sync_engine, "connect", self._note_connect)
-        event.listen(engine.sync_engine, "checkout", self._check_connection)
+        event.listen(self.engine.sync_engine, "connect", self._note_connect)
+        event.listen(self.engine.sync_engine, "checkout", self._check_connection)
 
-    async def execute(self, statement: Executable, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        if not statement.is_select:
-            async with self._writing(self._single) as connection:
-                return await fetch(connection, statement, parameters)
-        self.check()
-        async with self._patient(self._single).connect() as connection:
-            return await fetch(connection, statement, parameters)
+    async def close(self) -> None:
+        # The engine closes connections one by one: the last brings the log into the file, and of two
+        # that end at once each would leave it to the other.
+        await self._pool.close()
+        await self.engine.dispose()
+
+    async def fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+        connecting = self._connect(self._single) if statement.is_select else self._writing(self._single)
+        async with connecting as connection:
+            result = await connection.execute(statement, parameters)
+            return [dict(row) for row in result.mappings()]
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction of several statements that may write: the only one of this process."""
-        async with self._writing(self._engine) as connection, connection.begin():
-            yield connection
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """A transaction that may write: the only one of this process."""
+        async with (
+            self._writing(self.engine) as connection,
+            AsyncSession(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
 
-    def _patient(self, engine: AsyncEngine) -> AsyncEngine:
-        """The engine for a statement that has to wait for other processes' locks from now on."""
-        return engine.execution_options(lock_deadline=time.monotonic() + self._patience)
+    def _connect(self, engine: AsyncEngine) -> AsyncConnection:
+        """A connection that waits for other processes' locks from now on."""
+        self._refuse_torn()
+        return engine.execution_options(lock_deadline=time.monotonic() + self._patience).connect()
 
     @asynccontextmanager
     async def _writing(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """Raises `ServiceUnavailable` where others write for too long, and where what was
-        committed is in a file that was taken away.
+        """Raises `DatabaseUnavailable` where others write for too long, and where what was committed
+        is in a file that was taken away.
         """
-        engine = self._patient(engine)
         async with AsyncExitStack() as stack:
             try:
                 async with asyncio.timeout(self._patience):
                     await stack.enter_async_context(self._places)
-                    self.check()
-                    connection = await stack.enter_async_context(engine.connect())
+                    connection = await stack.enter_async_context(self._connect(engine))
                     await stack.enter_async_context(self._lock)
-            except TimeoutError as error:
-                raise unavailable(TimeoutError("others write too long"), Fault.LOCKED) from error
+            except TimeoutError:
+                error = TimeoutError("others write too long")
+                raise DatabaseUnavailable(error, Fault.LOCKED) from error
             written = (await connection.get_raw_connection()).info["files"]
             yield connection
-            self._confirm(written)
+            if written != self._files():
+                raise taken_away()
 
-    def check(self) -> None:
-        """Raises `ServiceUnavailable` where a part of what is open was taken away. Whatever were
-        opened in its place would not fit the rest; a whole new database may be opened.
+    def _refuse_torn(self) -> None:
+        """Raises `DatabaseUnavailable` where a part of what is open was taken away. What were opened
+        in its place would not fit the rest; a whole new database may be opened.
         """
-        found = self._look()
+        found = self._files()
         for driver, (paths, files) in list(OPENED.items()):
             is_torn = found[0] is None or not set(found).isdisjoint(files)
             if paths == self._paths and files != found and is_torn and is_open(driver):
                 raise taken_away()
 
-    def _confirm(self, written: Files) -> None:
-        if self._look() != written:
-            raise taken_away()
-
-    def _look(self) -> Files:
+    def _files(self) -> Files:
         return tuple(map(identify, self._paths))
 
-    def _note_connect(self, connection: Any, record: Any) -> None:
+    def _note_connect(self, connection: Any, place: Any) -> None:
         connection.create_function("is_read_only", 0, lambda: not self._is_writable())
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout = {PIECE_MILLISECONDS}")
-        cursor.execute("SELECT name FROM sqlite_master")  # which opens the -wal and the -shm
-        cursor.close()
-        record.info["files"] = self._look()
-        record.info["is_writable"] = self._is_writable()
-        OPENED[connection.driver_connection] = (self._paths, record.info["files"])
+        place.info.update(files=self._files(), is_writable=self._is_writable())
+        OPENED[connection.driver_connection] = (self._paths, place.info["files"])
 
-    def _check_connection(self, _connection: Any, record: Any, _proxy: Any) -> None:
-        """`DisconnectionError` makes the pool connect anew."""
+    def _check_connection(self, _connection: Any, place: Any, _proxy: Any) -> None:
+        """Looks at a connection on its way out. `DisconnectionError` makes the pool connect anew."""
         # One that was opened while the file was read only stays so.
-        is_outdated = self._is_writable() and not record.info["is_writable"]
-        if is_outdated or record.info["files"] != self._look():
+        is_outdated = self._is_writable() and not place.info["is_writable"]
+        if is_outdated or place.info["files"] != self._files():
             raise DisconnectionError
 
     def _is_writable(self) -> bool:
         return os.access(self._paths[0], os.W_OK)
-
-
-async def fetch(connection: AsyncConnection, statement: Executable, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    result = await connection.execute(statement, parameters)
-    return [dict(row) for row in result.mappings()]
 
 
 def identify(path: str) -> tuple[int, int] | None:
@@ -218,9 +209,9 @@ def is_open(driver: aiosqlite.Connection) -> bool:
         return False
 
 
-def taken_away() -> ServiceUnavailable:
+def taken_away() -> DatabaseUnavailable:
     message = (
         "its file, or the -wal or -shm beside it, was deleted, moved or replaced while the service"
         " ran; put it back as it was, or restart the service"
     )
-    return unavailable(FileNotFoundError(message), Fault.UNREACHABLE)
+    return DatabaseUnavailable(FileNotFoundError(message), Fault.UNREACHABLE)

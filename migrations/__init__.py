@@ -56,7 +56,7 @@ def describe(error: Exception) -> str:
 @asynccontextmanager
 async def migration_connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
     """A connection in one transaction for all that is to migrate, one process at a time."""
-    engine = db.create_engine(settings, is_for_migrations=True)
+    engine = db.create_engine(settings, lock_timeout=db.START_PATIENCE_SECONDS)
     try:
         async with engine.begin() as connection:
             # SQLite needs no such lock: there, the transaction itself begins with one.

@@ -5,7 +5,7 @@ from operator import attrgetter
 
 from fastapi import APIRouter, HTTPException, Request, status
 
-from readiness import Lookout
+from readiness import ReadinessCheck
 from schemas import Health, Problem, Readiness
 
 router = APIRouter(tags=["health"], generate_unique_id_function=attrgetter("name"))
@@ -20,8 +20,8 @@ async def get_health() -> Health:
 @router.get("/ready", responses={503: {"model": Problem, "description": "It can't serve now"}})
 async def get_readiness(request: Request) -> Readiness:
     """Whether the database can be reached and the tasks can be read there."""
-    lookout: Lookout = request.app.state.lookout
-    if (fault := await lookout.fault()) is not None:
+    check: ReadinessCheck = request.app.state.readiness
+    if (fault := await check.fault()) is not None:
         # Not raised as it is: the log has it already, once for all who ask.
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, fault.detail, {"Retry-After": str(fault.retry_after)})
     return Readiness(status="ready")

@@ -14,7 +14,6 @@ router = APIRouter()
 async def get_metrics(request: Request) -> Response:
     """All metrics in the form that is asked for, in Prometheus' text form if that isn't known."""
     verify_scraper(request)
-    request.app.state.database.note_use()
     try:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
     except TypeError:

@@ -22,17 +22,13 @@ from db import Database, SessionDep, fetch_all
 from errors import ServiceUnavailable
 from migrations import migration_connection, upgrade_schema
 from models import Task
-from readiness import Lookout
+from readiness import ReadinessCheck
 from tests.databases import MakeDatabase
 from tests.proxy import Proxy, proxy_to
 from tests.service import Service, User, make_settings, running
+from tests.waiting import is_closed, note_connections, until, until_closed
 
 UNAVAILABLE = {"detail": "The database is unavailable, try again"}
-
-
-def driver_connections(service: Service) -> list[asyncpg.Connection]:
-    """Those that the users' pool has now."""
-    return [place.driver_connection for place in service.app.state.database._health.places]
 
 
 @pytest.fixture
@@ -89,15 +85,6 @@ async def test_each_request_costs_one_round_trip_and_one_statement(
         assert proxy.connections <= 3  # one to wait, one to migrate, one to serve
 
 
-@pytest.mark.requirement("T048")
-async def test_a_single_statement_is_only_one(service: Service) -> None:
-    request = Request({"type": "http", "app": service.app})
-    await fetch_all(request, select(1))
-
-    with pytest.raises(RuntimeError, match="use SessionDep"):
-        await fetch_all(request, select(1))
-
-
 PREPARED = text("SELECT name FROM pg_prepared_statements")
 
 
@@ -108,13 +95,13 @@ async def test_a_statements_name_is_no_other_processs(proxy: Proxy, *, is_declar
     settings = make_settings(database_url=proxy.url + suffix, db_pool_size=1, db_max_overflow=0)
     async with running(settings) as service:
         database: Database = service.app.state.database
-        await database.execute(statements.GET_TASK, {"owner": "", "task_id": 1})
+        await database.fetch(statements.GET_TASK, {"owner": "", "task_id": 1})
         async with database.session() as session:
             await session.exec(select(Task))
             driver = (await (await session.connection()).get_raw_connection()).driver_connection
             assert driver is not None
             await driver.fetchval("SELECT $1::int", 1)  # what asyncpg runs by itself
-        names = [row["name"] for row in await database.execute(PREPARED, {})]
+        names = [row["name"] for row in await database.fetch(PREPARED, {})]
     async with migration_connection(settings) as connection:
         names += (await connection.execute(PREPARED)).scalars()
 
@@ -305,25 +292,28 @@ async def test_connections_above_the_pools_size_go_when_they_have_idled(
     async with running(settings) as service:
         user = service.user()
         task = await user.new_task()
+        connections = note_connections(service.app.state.database.engine)
+
+        def open_connections() -> int:
+            return sum(not is_closed(driver) for driver in connections)
+
+        async def are_enough() -> bool:
+            return open_connections() == 2
+
         async with all_in_use(service, 5):
-            at_most = driver_connections(service)
             monkeypatch.setattr("backends.pool.SPARE_IDLE_SECONDS", 0)
             await asyncio.sleep(0.1)
-            # What is in use is nobody's to close.
-            assert driver_connections(service) == at_most
-        async with asyncio.timeout(30):
-            while len(driver_connections(service)) > 2:  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(0.01)
-            await asyncio.gather(*service.app.state.database._health._ending)
+            # Those in use are left alone.
+            assert open_connections() == 5
+        await until(are_enough)
         if service.backend == "postgresql":
             admin = await asyncpg.connect(database_url)
-            while await admin.fetchval(OTHERS) > 2:  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(0.01)
+            await until(lambda: admin.fetchval(f"SELECT ({OTHERS}) = 2"))
             await admin.close()
 
         # Two are enough now, and are left alone.
         await asyncio.sleep(0.1)
-        assert len(driver_connections(service)) == 2
+        assert open_connections() == 2
         # There are as many as before when they are needed.
         monkeypatch.setattr("backends.pool.SPARE_IDLE_SECONDS", 30)
         async with all_in_use(service, 5):
@@ -350,8 +340,7 @@ async def wait_for_an_idle_server(url: str) -> None:
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND state <> 'idle' AND pid <> pg_backend_pid()"
     )
-    while await admin.fetchval(busy):  # noqa: ASYNC110 - there is no event
-        await asyncio.sleep(0.05)
+    await until(lambda: admin.fetchval(f"SELECT ({busy}) = 0"))
     await admin.close()
 
 
@@ -368,7 +357,7 @@ async def test_a_statement_that_is_given_up_ends_in_the_server_too(
     )
     async with running(settings) as service:
         database: Database = service.app.state.database
-        waiting = asyncio.create_task(database.execute(select(func.pg_sleep(600)), {}))
+        waiting = asyncio.create_task(database.fetch(select(func.pg_sleep(600)), {}))
         if ending == "timeout":
             with pytest.raises(ServiceUnavailable):
                 await waiting
@@ -378,8 +367,7 @@ async def test_a_statement_that_is_given_up_ends_in_the_server_too(
             with pytest.raises(asyncio.CancelledError):
                 await waiting
 
-        async with asyncio.timeout(60):
-            await wait_for_an_idle_server(url)
+        await wait_for_an_idle_server(url)
         assert (await service.user().get()).status_code == 200
 
 
@@ -387,32 +375,28 @@ async def warm(service: Service, connections: int) -> None:
     """Opens so many, which all have prepared what `GET` of one task runs."""
     user = service.user()
     task = await user.new_task()
-    while service.app.state.database._pool.checkedin() < connections:
+    while service.app.state.database.engine.pool.checkedin() < connections:
         answers = await asyncio.gather(*(user.get(f"/{task['id']}") for _ in range(connections)))
         assert {answer.status_code for answer in answers} == {200}
 
 
 @pytest.mark.requirement("T053")
-async def test_a_connection_that_closes_on_its_way_out_of_the_pool_is_503(
-    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_connection_that_closes_on_its_way_out_of_the_pool_is_503(make_database: MakeDatabase) -> None:
     async with running(make_settings(database_url=await make_database("postgresql"))) as service:
-        user, pool = service.user(), service.app.state.database._pool
+        user, engine = service.user(), service.app.state.database.engine
+        before = note_connections(engine)
         await warm(service, 5)
-        before = driver_connections(service)
-        connect = pool.connect
 
-        def connect_and_cut() -> Any:
-            connection = connect()
+        def cut(connection: Any, *_: Any) -> None:
             connection.driver_connection.terminate()
-            return connection
 
-        with monkeypatch.context() as patch:
-            patch.setattr(pool, "connect", connect_and_cut)
-            answer = await user.get()
+        event.listen(engine.sync_engine, "checkout", cut)
+        answer = await user.get()
+        event.remove(engine.sync_engine, "checkout", cut)
 
         assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
         # The others may be cut as well, and are not tried.
+        before = set(before)
         answers = await asyncio.gather(*(user.get() for _ in range(5)))
         assert {answer.status_code for answer in answers} == {200}
         assert all(one.is_closed() for one in before)
@@ -438,6 +422,7 @@ async def test_a_table_that_was_changed_meanwhile_is_not_noticed(make_database: 
 async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     async with running(make_settings(database_url=url)) as service:
+        connections = note_connections(service.app.state.database.engine)
         await service.user().get()
         admin = await asyncpg.connect(url)
         await admin.execute(
@@ -445,9 +430,7 @@ async def test_a_connection_that_was_cut_while_idle_is_replaced_unseen(make_data
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
         await admin.close()
-        connections = driver_connections(service)
-        while not all(one.is_closed() for one in connections):  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.01)
+        await until_closed(connections)
 
         assert (await service.user().get()).status_code == 200
 
@@ -472,8 +455,8 @@ async def test_a_connection_that_idled_long_is_asked_whether_it_lives(
     async with running(make_settings(database_url=proxy.url)) as service:
         user = service.user()
         await user.get()
-        monkeypatch.setattr("backends.pool.TRUSTED_IDLE_SECONDS", 0)
-        monkeypatch.setattr("backends.pool.PING_TIMEOUT_SECONDS", 1)
+        monkeypatch.setattr("backends.postgres.TRUSTED_IDLE_SECONDS", 0)
+        monkeypatch.setattr("backends.postgres.PING_TIMEOUT_SECONDS", 1)
         connections, before = proxy.connections, proxy.round_trips
 
         assert (await user.get()).status_code == 200
@@ -542,11 +525,8 @@ async def test_one_silent_connection_makes_the_older_ones_doubtful(proxy: Proxy)
 
 
 @pytest.mark.requirement("T051")
-async def test_silent_connections_do_not_hold_up_the_end(
-    proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("backends.pool.CLOSE_TIMEOUT_SECONDS", 0.1)
-    async with asyncio.timeout(40), running(make_settings(database_url=proxy.url)) as service:
+async def test_silent_connections_do_not_hold_up_the_end(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+    async with asyncio.timeout(10), running(make_settings(database_url=proxy.url)) as service:
         user = service.user()
         await asyncio.gather(*(user.get() for _ in range(5)))
         proxy.passes.clear()
@@ -580,15 +560,15 @@ async def test_a_locked_row_costs_its_limit_and_the_query_ends_in_the_server(mak
 async def test_an_unreachable_database_is_503_and_ready_says_so(service: Service) -> None:
     state = service.app.state
     down = make_settings(database_url="postgresql://u@127.0.0.1:9/x")
-    up = state.database, state.lookout
-    state.database, state.lookout = Database(down), Lookout(down)
+    up = state.database, state.readiness
+    state.database, state.readiness = Database(down), ReadinessCheck(down)
     try:
         for answer in (await service.user().get(), await service.client.get("/ready")):
             assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
             assert int(answer.headers["Retry-After"]) > 0
         assert (await service.client.get("/health")).json() == {"status": "healthy"}
     finally:
-        state.database, state.lookout = up
+        state.database, state.readiness = up
 
 
 @pytest.mark.requirement("T053")
@@ -596,10 +576,10 @@ async def test_a_fault_of_the_program_is_no_fault_of_the_database(service: Servi
     database: Database = service.app.state.database
 
     with pytest.raises((asyncpg.UndefinedTableError, OperationalError)):
-        await database.execute(text("SELECT * FROM no_such_table"), {})
+        await database.fetch(text("SELECT * FROM no_such_table"), {})
     if service.backend == "postgresql":
         with pytest.raises(asyncpg.DataError):
-            await database.execute(statements.GET_TASK, {"owner": 5, "task_id": 1})
+            await database.fetch(statements.GET_TASK, {"owner": 5, "task_id": 1})
 
 
 @pytest.mark.requirement("T047")

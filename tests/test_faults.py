@@ -2,7 +2,6 @@
 # [Task]: T053, T087, T088 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
-import math
 import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -15,14 +14,16 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
-from sqlalchemy import make_url, select
+from fastapi import Request
+from sqlalchemy import event, make_url, select
 
-from backends.faults import LIMITS, Fault, explain, fault_of
+from backends.faults import Fault, explain, fault_of
 from db import Database
-from errors import ServiceUnavailable
+from errors import ServiceUnavailable, answer_unavailable
 from tests.databases import MakeDatabase
 from tests.proxy import Link, Proxy, proxy_to
 from tests.service import Service, User, counted, make_settings, running
+from tests.waiting import note_connections, until, until_closed
 
 UNAVAILABLE = {"detail": "The database is unavailable, try again"}
 
@@ -54,7 +55,8 @@ class World:
     admin: asyncpg.Connection
     database: str
     user: User
-    path: str = ""
+    connections: set[asyncpg.Connection]
+    path: str
 
     async def read(self) -> httpx.Response:
         return await self.user.get(self.path)
@@ -66,22 +68,12 @@ class World:
         """Changes the database for connections from now on, and ends the service's."""
         await self.admin.execute(f"ALTER DATABASE {self.database} {change}")
         await self.admin.execute(TERMINATE)
-        await until_all_are_closed(self.service)
+        await until_closed(self.connections)
 
     async def until_waiting(self) -> None:
-        """Until a statement of the service waits for a lock."""
+        """Returns when a statement of the service waits for a lock."""
         # A transaction sees one and the same pg_stat_activity, but every pg_locks.
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        while not await self.admin.fetchval(waiting):  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.01)
-
-
-async def until_all_are_closed(service: Service) -> None:
-    """Until the service knows that its connections have ended."""
-    places = service.app.state.database._health.places
-    connections = [place.driver_connection for place in places]
-    while not all(one.is_closed() for one in connections):  # noqa: ASYNC110 - there is no event
-        await asyncio.sleep(0.01)
+        await until(lambda: self.admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
 @pytest.fixture
@@ -104,9 +96,10 @@ async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
             db_max_overflow=0,
         )
         async with running(settings) as service:
+            connections = note_connections(service.app.state.database.engine)
             user = service.user()
             task = await user.new_task()
-            yield World(service, proxy, admin, database, user, f"/{task['id']}")
+            yield World(service, proxy, admin, database, user, connections, f"/{task['id']}")
     # A test may have denied it to itself.
     owner = make_url(url).username
     await admin.execute(f"REASSIGN OWNED BY {role} TO {owner}; DROP OWNED BY {role}")
@@ -211,7 +204,8 @@ async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
     on_write: int,
 ) -> None:
     faults = counted("database_faults", fault=fault)
-    timeouts = counted("timeouts", limit=LIMITS.get(fault, ""))
+    limit = fault.row.limit or ""
+    timeouts = counted("timeouts", limit=limit)
     async with make(world):
         answers = await asyncio.gather(world.read(), world.write())
         assert [answer.status_code for answer in answers] == [on_read, on_write]
@@ -223,8 +217,8 @@ async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
 
     assert set(fault_counts(caplog)) == {fault}
     assert counted("database_faults", fault=fault) - faults == fault_counts(caplog)[fault]
-    refused = [on_read, on_write].count(503) if fault in LIMITS else 0
-    assert counted("timeouts", limit=LIMITS.get(fault, "")) - timeouts == refused
+    refused = [on_read, on_write].count(503) if limit else 0
+    assert counted("timeouts", limit=limit) - timeouts == refused
     before = (await world.read()).json()["completed"]
     assert (await world.write()).json()["completed"] is not before
 
@@ -303,6 +297,7 @@ async def test_only_what_was_surely_not_done_is_repeated(make_database: MakeData
         suffix = "" if when == "prepared" else "?pgbouncer=true"
         async with running(make_settings(database_url=proxy.url + suffix)) as service:
             user = service.user()
+            connections = note_connections(service.app.state.database.engine)
 
             async def send(task_id: int) -> httpx.Response:
                 return await user.request(method, path.format(id=task_id), json=body)
@@ -313,7 +308,7 @@ async def test_only_what_was_surely_not_done_is_repeated(make_database: MakeData
             if when == "prepared":
                 # A new connection has prepared nothing.
                 proxy.cut()
-                await until_all_are_closed(service)
+                await until_closed(connections)
             proxy.statement = statement
             answer = await send(task_id)
             assert not proxy.statement, "no answer was lost"
@@ -401,7 +396,7 @@ async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCapture
 async def test_refused_writes_do_not_connect_anew_each(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("backends.pool.READ_ONLY_SECONDS", 600)
+    monkeypatch.setattr("backends.postgres.READ_ONLY_SECONDS", 600)
     async with it_is_read_only(world):
         for _ in range(2):
             assert (await world.write()).status_code == 503
@@ -412,7 +407,7 @@ async def test_refused_writes_do_not_connect_anew_each(
         assert (await world.service.client.get("/ready")).status_code == 200
         assert "Ready, but the database of DATABASE_URL is read only" in caplog.text
         # Some seconds later, a primary is looked for once more.
-        monkeypatch.setattr("backends.pool.READ_ONLY_SECONDS", 0)
+        monkeypatch.setattr("backends.postgres.READ_ONLY_SECONDS", 0)
         assert (await world.write()).status_code == 503
         assert world.proxy.connections > before
 
@@ -473,7 +468,7 @@ async def test_what_is_no_postgres_is_unavailable(greeting: bytes) -> None:
     database = Database(make_settings(database_url=url, db_connect_timeout=1))
 
     with pytest.raises(ServiceUnavailable):
-        await database.execute(select(1), {})
+        await database.fetch(select(1), {})
     server.close()
 
 
@@ -491,7 +486,8 @@ async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(world: Wor
     before = counted("database_faults", fault=fault)
 
     with pytest.raises(ServiceUnavailable) as error:
-        await database.execute(select(1), {})
+        await database.fetch(select(1), {})
+    answer_unavailable(Request({"type": "http"}), error.value)
 
     assert str(error.value).count("can't be used") == 1
     assert f", {fault})." in str(error.value)
@@ -538,13 +534,18 @@ async def test_a_connection_that_was_ended_and_is_still_open(
 
 @pytest.mark.requirement("T087")
 async def test_connections_that_are_gone_as_soon_as_they_are_made(world: World) -> None:
-    health = world.service.app.state.database._health
-    before, health._silence_at = health._silence_at, math.inf  # however new, it is too old
+    engine = world.service.app.state.database.engine.sync_engine
 
+    def cut(connection: Any, *_: Any) -> None:
+        connection.driver_connection.terminate()
+
+    await world.admin.execute(TERMINATE)
+    await until_closed(world.connections)
+    event.listen(engine, "connect", cut)
     answer = await world.read()
 
     assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-    health._silence_at = before
+    event.remove(engine, "connect", cut)
     assert (await world.read()).status_code == 200
 
 

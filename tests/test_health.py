@@ -138,7 +138,7 @@ async def test_ready_takes_no_connection_that_users_wait_for(database_url: str) 
 @pytest.mark.requirement("T104")
 @pytest.mark.usefixtures("always_looks")
 async def test_a_silent_database_holds_up_ready_for_a_while_only(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("readiness.LOOK_SECONDS", 0.3)
+    monkeypatch.setattr("readiness.CHECK_SECONDS", 0.3)
     async with running(make_settings(database_url=proxy.url)) as service:
         assert said(await service.client.get("/ready")) == READY
         proxy.passes.clear()

@@ -20,6 +20,7 @@ from tests.databases import MakeDatabase
 from tests.leaks import SECRET, watch
 from tests.server import uvicorn_process
 from tests.service import Service, StartService, bearer, make_settings, make_token, running, sign_raw
+from tests.waiting import until
 
 METRICS_TOKEN = watch.issue("a-token-of-the-tests-for-the-metrics")
 SCRAPER = bearer(METRICS_TOKEN)
@@ -345,13 +346,15 @@ async def test_requests_waiting_for_a_connection_are_measured(make_database: Mak
         database_url=await make_database("postgresql"), db_pool_size=1, db_max_overflow=0, metrics_token=METRICS_TOKEN
     )
     name = "todo_pool_requests_waiting"
-    user, database = service.user(), service.app.state.database
+    user, engine = service.user(), service.app.state.database.engine
     assert (await scrape(service))[name] == 0
-    async with database.engine.connect():
+    async with engine.connect():
         waiting = [asyncio.create_task(user.get()) for _ in range(3)]
-        while database.waiting < 3:  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.01)
-        assert (await scrape(service))[name] == 3
+
+        async def are_three() -> bool:
+            return (await scrape(service))[name] == 3
+
+        await until(are_three)
     for answer in await asyncio.gather(*waiting):
         assert answer.status_code == 200
     assert (await scrape(service))[name] == 0

@@ -118,7 +118,7 @@ async def test_a_url_without_a_host_is_this_machine(
         monkeypatch.setattr("backends.url.POSTGRES_PORT", here.port)
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable):
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert here.heard
 
@@ -126,7 +126,7 @@ async def test_a_url_without_a_host_is_this_machine(
 @pytest.mark.requirement("T116")
 async def test_no_variable_moves_or_changes_a_connection(real_url: str, elsewhere: Pretender) -> None:
     async with proxy_to(real_url) as proxy, connecting(proxy.url) as database:
-        await database.execute(select(1), {})
+        await database.fetch(select(1), {})
         assert proxy.connections == 1
 
 
@@ -139,7 +139,7 @@ async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable, match="rejected SSL upgrade"):
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert server.heard == [TLS_REQUEST]
 
@@ -157,7 +157,7 @@ async def test_a_home_that_cannot_be_read_does_no_harm(
     async with proxy_to(await make_database("postgresql")) as proxy:
         url = proxy.url.replace(f":{PASSWORD}@", "@") + f"?sslmode={sslmode}"
         async with connecting(url) as database:
-            await database.execute(select(1), {})
+            await database.fetch(select(1), {})
 
 
 @pytest.mark.requirement("T116")
@@ -168,7 +168,7 @@ async def test_a_password_may_come_from_the_environment(monkeypatch: pytest.Monk
         url = f"postgresql://u@127.0.0.1:{server.port}/todo"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable):
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert server.told.startswith(b"p\0\0\0\x0c" + PASSWORD.encode())
 
@@ -179,7 +179,7 @@ async def test_prefer_goes_on_without_tls_where_there_is_none() -> None:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=prefer"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable, match="login"):
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert server.heard == [TLS_REQUEST, STARTUP]
 
@@ -190,7 +190,7 @@ async def test_allow_goes_on_with_tls_where_it_is_wanted() -> None:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=allow"
         async with connecting(url) as database:
             with pytest.raises(ServiceUnavailable, match="rejected SSL upgrade"):
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert server.heard == [STARTUP, TLS_REQUEST]
 
@@ -204,8 +204,8 @@ async def test_a_silent_host_is_asked_once_and_then_the_next(
         url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{silent.port},127.0.0.1:")
         url += f"?connect_timeout=1&sslmode={sslmode}"
         async with connecting(url) as database:
-            await database.execute(select(1), {})
-            await asyncio.gather(*(database.execute(select(1), {}) for _ in range(9)))
+            await database.fetch(select(1), {})
+            await asyncio.gather(*(database.fetch(select(1), {}) for _ in range(9)))
             assert proxy.connections > 1
 
     assert len(silent.heard) == 1
@@ -225,7 +225,7 @@ async def test_a_host_that_failed_is_the_first_again_after_a_while(
         url = proxy.url.replace("@127.0.0.1:", f"@127.0.0.1:{waking.port},127.0.0.1:")
         for _ in range(2):
             async with connecting(url) as database:
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert len(waking.heard) == 2
 
@@ -236,7 +236,7 @@ async def test_a_refused_login_ends_the_search() -> None:
         hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
         async with connecting(f"postgresql://u:{PASSWORD}@{hosts}/todo") as database:
             with pytest.raises(ServiceUnavailable, match="login") as raised:
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
 
     assert second.heard == []
     cause = raised.value.__cause__
@@ -320,13 +320,13 @@ async def test_one_host_may_have_to_take_writes_too(make_database: MakeDatabase,
     async with proxy_to(await make_database("postgresql")) as proxy:
         url = f"{proxy.url}?target_session_attrs={attribute}"
         async with connecting(url) as database:
-            await database.execute(select(1), {})
+            await database.fetch(select(1), {})
         async with connecting(url) as database:
             name = database.engine.url.database
-            await database.execute(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"), {})
+            await database.fetch(text(f"ALTER DATABASE {name} SET default_transaction_read_only = on"), {})
         async with connecting(url) as database:
             if attribute == "primary":
-                await database.execute(select(1), {})
+                await database.fetch(select(1), {})
             else:
                 with pytest.raises(ServiceUnavailable, match="read_only"):
-                    await database.execute(select(1), {})
+                    await database.fetch(select(1), {})

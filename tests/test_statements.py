@@ -15,7 +15,8 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 
 import statements
-from db import Database, compile_sql, create_engine
+from backends.postgres import compile_sql
+from db import Database, create_engine
 from logs import request_id
 from migrations import upgrade_schema
 from statements import owner, task
@@ -125,11 +126,9 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
         for mode in ("force_custom_plan", "force_generic_plan"):
             await connection.execute(f"SET plan_cache_mode = {mode}")
             for name, statement in TASK_STATEMENTS.items():
-                sql = compile_sql(statement, dialect)
-                arguments = sql.values | values
-                plan = await connection.fetchval(
-                    f"EXPLAIN (FORMAT JSON) {sql.text}", *(arguments[one] for one in sql.names)
-                )
+                sql, names, own = compile_sql(statement, dialect)
+                arguments = own | values
+                plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *(arguments[one] for one in names))
                 nodes = set(nodes_of(json.loads(plan)[0]["Plan"]))
                 assert "Seq Scan" not in nodes, (name, mode)
                 assert name == "CREATE_TASK" or nodes & {"Index Scan", "Bitmap Index Scan"}

@@ -1,0 +1,45 @@
+"""Waits that end: for what happens when it happens, but not for ever."""
+# [Task]: T051, T089 [From]: specs/database/schema.md, specs/reliability.md
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+BOUND_SECONDS = 60
+
+
+async def until(holds: Callable[[], Awaitable[object]]) -> None:
+    """Returns when a condition holds, and fails where it doesn't come to."""
+    async with asyncio.timeout(BOUND_SECONDS):
+        while not await holds():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.01)
+
+
+def is_closed(driver: Any) -> bool:
+    """Whether a connection of asyncpg or of aiosqlite has ended."""
+    if isinstance(driver, asyncpg.Connection):
+        return bool(driver.is_closed())
+    try:
+        return driver.in_transaction is None
+    except ValueError:
+        return True
+
+
+async def until_closed(drivers: set[Any]) -> None:
+    """Returns when their driver knows that all these connections have ended."""
+
+    async def are_closed() -> bool:
+        return all(map(is_closed, drivers))
+
+    await until(are_closed)
+
+
+def note_connections(engine: AsyncEngine) -> set[Any]:
+    """Returns a set that gets each driver's connection which the engine's pool hands out from now on."""
+    seen = set[Any]()
+    event.listen(engine.sync_engine, "checkout", lambda connection, *_: seen.add(connection.driver_connection))
+    return seen
