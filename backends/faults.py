@@ -1,4 +1,4 @@
-"""What can be wrong with a database, one row each, and what comes of it: a 503, or no start."""
+"""The faults of a database, one row each: how they are told, and what follows."""
 # [Task]: T045, T052, T053, T087, T088, T096 [From]: specs/database/schema.md, specs/reliability.md
 
 from collections.abc import Iterator
@@ -43,10 +43,10 @@ UNAVAILABLE = "The database is unavailable, try again"
 
 @dataclass(frozen=True)
 class Row:
-    """What a fault is told by, and what follows from it.
+    """How a fault is told, and what follows.
 
-    A connection that it breaks is given up, and those as old are replaced. A statement runs once more
-    if the server rolled it back, or if the fault is transient and nothing can have been done.
+    A connection that it breaks is given up, and older ones are replaced. A statement runs once more if
+    the server rolled it back, or if the fault is transient and nothing can have been done.
     """
 
     name: str
@@ -62,9 +62,7 @@ class Row:
 
 
 class Fault(StrEnum):
-    """Something wrong with a database, by its name in the log and in the metrics. An error that no
-    row tells is the program's.
-    """
+    """A fault, by its name in the log and in the metrics. An error without a row is the program's."""
 
     row: Row
 
@@ -131,9 +129,7 @@ CURES = {
 
 
 class DatabaseUnavailable(ServiceUnavailable):
-    """The database can't serve now. `is_undone` says that nothing was sent that could have been
-    done, or nothing that does harm when it is done twice.
-    """
+    """The database can't serve now. `is_undone` says that the statement was not sent, or only reads."""
 
     def __init__(self, error: Exception, fault: Fault | None, *, is_undone: bool = False) -> None:
         super().__init__(f"The database of DATABASE_URL {explain(error, fault)}", detail=UNAVAILABLE)
@@ -181,7 +177,7 @@ def first_line(error: BaseException) -> str:
 
 
 def fault_of(error: BaseException) -> Fault | None:
-    """The fault that an error tells of, or None for an error of the program."""
+    """The fault behind an error, or None for an error of the program."""
     cause = driver_error(error)
     sqlstate = sqlstate_of(cause)
     of_table = f"{sqlstate} {getattr(cause, 'table_name', None)}"

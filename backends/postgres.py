@@ -72,7 +72,7 @@ def compile_sql(statement: ClauseElement, dialect: Dialect) -> tuple[str, Sequen
 
 
 class Postgres:
-    """Runs statements on a Postgres, by connections that were looked at without a round trip."""
+    """Runs statements on connections that are checked without a round trip before each use."""
 
     def __init__(self, settings: Settings) -> None:
         self.engine = create_engine(settings)
@@ -113,8 +113,8 @@ class Postgres:
         return await self._fetch_once(statement, parameters)
 
     async def _fetch_once(self, statement: Executable, parameters: dict[str, Any]) -> list[dict[str, Any]]:
-        sql, names, values = compile_sql(statement, self.engine.dialect)
-        values = values | parameters
+        sql, names, own_values = compile_sql(statement, self.engine.dialect)
+        values = own_values | parameters
         sql_logger.info(sql)
         with self._pool.waiting:
             connection = await self._connect()
@@ -142,8 +142,9 @@ class Postgres:
         return [dict(record) for record in records]
 
     async def _connect(self) -> PoolProxiedConnection:
-        """Goes without a greenlet where the next idle connection can be handed out as it is: that
-        takes 45 µs of CPU a statement in place of 70.
+        """Takes a connection from the pool, without a greenlet if the next idle one is good as it is.
+
+        It looks needless, but a greenlet adds half of what a statement costs: 70 µs of CPU, not 45.
         """
         place, idle_since = next(reversed(self._pool.idle.items()), (None, 0.0))
         if place is not None and self._is_sound(place) and time.monotonic() - idle_since <= TRUSTED_IDLE_SECONDS:
@@ -168,7 +169,7 @@ class Postgres:
         return True
 
     def _check(self, connection: Any, place: ConnectionPoolEntry, _proxy: Any) -> None:
-        """Looks at a connection on its way out. `DisconnectionError` makes the pool connect anew."""
+        """Checks a connection on its way out of the pool, which connects anew on `DisconnectionError`."""
         driver: asyncpg.Connection = connection.driver_connection
         if (idle_since := place.info["idle_since"]) is None:
             return  # it was just made

@@ -30,6 +30,7 @@ from config import Settings
 PIECE_SECONDS = 0.25
 # Of the writers, this many have a connection: one writes, while others take or return theirs.
 PLACES = 3
+TAKEN_AWAY = "the file, its -wal or its -shm was taken away; put it back as it was, or restart the service"
 
 # The device and inode of the database, its log and the log's index, or None where there is no file.
 Files = tuple[tuple[int, int] | None, ...]
@@ -112,8 +113,7 @@ class SQLite:
         self._lock = asyncio.Lock()
         self._places = asyncio.Semaphore(PLACES)
         path = str(self.engine.url.database)
-        real = os.path.realpath(path)
-        self._paths = (path, f"{real}-wal", f"{real}-shm")
+        self._paths = (path, *(os.path.realpath(path) + suffix for suffix in ("-wal", "-shm")))
         event.listen(self.engine.sync_engine, "connect", self._note_connect)
         event.listen(self.engine.sync_engine, "checkout", self._check_connection)
 
@@ -155,13 +155,12 @@ class SQLite:
                     await stack.enter_async_context(self._places)
                     connection = await stack.enter_async_context(self._connect(engine))
                     await stack.enter_async_context(self._lock)
-            except TimeoutError:
-                error = TimeoutError("others write too long")
-                raise DatabaseUnavailable(error, Fault.LOCKED) from error
+            except TimeoutError as error:
+                raise DatabaseUnavailable(TimeoutError("others write too long"), Fault.LOCKED) from error
             written = (await connection.get_raw_connection()).info["files"]
             yield connection
             if written != self._files():
-                raise taken_away()
+                raise DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)
 
     def _refuse_torn(self) -> None:
         """Raises `DatabaseUnavailable` where a part of what is open was taken away. What were opened
@@ -171,7 +170,7 @@ class SQLite:
         for driver, (paths, files) in list(OPENED.items()):
             is_torn = found[0] is None or not set(found).isdisjoint(files)
             if paths == self._paths and files != found and is_torn and is_open(driver):
-                raise taken_away()
+                raise DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)
 
     def _files(self) -> Files:
         return tuple(map(identify, self._paths))
@@ -182,7 +181,7 @@ class SQLite:
         OPENED[connection.driver_connection] = (self._paths, place.info["files"])
 
     def _check_connection(self, _connection: Any, place: Any, _proxy: Any) -> None:
-        """Looks at a connection on its way out. `DisconnectionError` makes the pool connect anew."""
+        """Checks a connection on its way out of the pool, which connects anew on `DisconnectionError`."""
         # One that was opened while the file was read only stays so.
         is_outdated = self._is_writable() and not place.info["is_writable"]
         if is_outdated or place.info["files"] != self._files():
@@ -207,11 +206,3 @@ def is_open(driver: aiosqlite.Connection) -> bool:
         return driver.in_transaction in {True, False}
     except ValueError:
         return False
-
-
-def taken_away() -> DatabaseUnavailable:
-    message = (
-        "its file, or the -wal or -shm beside it, was deleted, moved or replaced while the service"
-        " ran; put it back as it was, or restart the service"
-    )
-    return DatabaseUnavailable(FileNotFoundError(message), Fault.UNREACHABLE)

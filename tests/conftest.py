@@ -22,6 +22,7 @@ from main import create_app
 from tests.databases import MakeDatabase, postgres_database, postgres_server
 from tests.keys import KeyServer, serving_keys
 from tests.leaks import watch
+from tests.proxy import Proxy, proxy_to
 from tests.server import serving
 from tests.service import Service, StartService, User, check_statement, make_settings, running
 
@@ -128,6 +129,13 @@ async def live_port(request: pytest.FixtureRequest, make_database: MakeDatabase)
 async def database_url(request: pytest.FixtureRequest, make_database: MakeDatabase) -> str:
     """An empty database of each backend, for a test that needs its own."""
     return await make_database(request.param)
+
+
+@pytest.fixture
+async def proxy(make_database: MakeDatabase) -> AsyncIterator[Proxy]:
+    """A proxy before an empty database on Postgres."""
+    async with proxy_to(await make_database("postgresql")) as proxy:
+        yield proxy
 
 
 @pytest.fixture

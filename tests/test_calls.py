@@ -30,7 +30,7 @@ async def service(make_database: MakeDatabase) -> AsyncIterator[Service]:
 
 @pytest.mark.requirement("T086")
 @pytest.mark.parametrize("name", BOUNDS)
-async def test_a_request_makes_so_many_calls_and_no_more(service: Service, name: str) -> None:
+async def test_a_request_makes_bounded_calls(service: Service, name: str) -> None:
     method, path, query, body = {
         "get": ("GET", "/1", b"", b""),
         "list of 10": ("GET", "", b"limit=10", b""),

@@ -4,7 +4,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ import pytest
 from fastapi import Request
 from sqlalchemy import event, make_url, select
 
-from backends.faults import Fault, explain, fault_of
+from backends.faults import Fault, explain, fault_of, sqlstate_of
 from db import Database
 from errors import ServiceUnavailable, answer_unavailable
 from tests.databases import MakeDatabase
@@ -195,7 +195,7 @@ LASTING: list[tuple[Fault, Callable[[World], AbstractAsyncContextManager[None]],
 
 @pytest.mark.requirement("T053", "T087", "T096")
 @pytest.mark.parametrize(("fault", "make", "on_read", "on_write"), LASTING, ids=str)
-async def test_a_lasting_fault_is_503_by_its_name_and_gone_when_it_is(
+async def test_a_lasting_fault_is_503_by_its_name(
     world: World,
     caplog: pytest.LogCaptureFixture,
     fault: Fault,
@@ -232,7 +232,7 @@ async def nobody_listens(world: World) -> AsyncIterator[None]:
 
 
 @pytest.mark.requirement("T053", "T087")
-async def test_a_server_that_is_gone_is_503_until_it_is_there(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_server_that_is_gone_is_503(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async with nobody_listens(world):
         answers = await asyncio.gather(world.read(), world.write())
         assert [answer.status_code for answer in answers] == [503, 503]
@@ -245,7 +245,7 @@ async def test_a_server_that_is_gone_is_503_until_it_is_there(world: World, capl
 
 @pytest.mark.requirement("T088")
 @pytest.mark.parametrize("call", [World.read, World.write])
-async def test_a_server_that_is_there_again_at_once_is_not_noticed(
+async def test_a_server_that_returns_at_once_is_not_noticed(
     world: World, call: Callable[[World], Coroutine[Any, Any, httpx.Response]]
 ) -> None:
     async with nobody_listens(world):
@@ -287,7 +287,7 @@ OPERATIONS = {
 @pytest.mark.requirement("T088")
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("when", ["prepared", "run"])
-async def test_only_what_was_surely_not_done_is_repeated(make_database: MakeDatabase, name: str, when: str) -> None:
+async def test_only_what_was_not_done_is_repeated(make_database: MakeDatabase, name: str, when: str) -> None:
     """A statement's answer is lost, when it is prepared or when it was run and committed."""
     method, path, body, statement, success = OPERATIONS[name]
     url = await make_database("postgresql")
@@ -326,9 +326,7 @@ async def test_only_what_was_surely_not_done_is_repeated(make_database: MakeData
 
 
 @pytest.mark.requirement("T053", "T087", "T088")
-async def test_ids_that_are_taken_are_503_with_the_statement_that_mends_it(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_taken_ids_are_503_with_a_cure(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """As after a copy of the rows without the sequence."""
     await world.admin.execute("""
         INSERT INTO task (id, user_id, title, completed, created_at, updated_at)
@@ -346,9 +344,7 @@ async def test_ids_that_are_taken_are_503_with_the_statement_that_mends_it(
 
 
 @pytest.mark.requirement("T087", "T088")
-async def test_a_deadlock_is_taken_back_and_the_write_done_again(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_write_is_repeated_after_a_deadlock(world: World, caplog: pytest.LogCaptureFixture) -> None:
     await world.admin.execute(LOCK_TWICE)
     # The service is the first to notice.
     await world.alter("SET deadlock_timeout = '200ms'")
@@ -366,7 +362,7 @@ async def test_a_deadlock_is_taken_back_and_the_write_done_again(
 
 
 @pytest.mark.requirement("T087", "T088")
-async def test_a_serialization_failure_is_taken_back_and_the_write_done_again(
+async def test_a_write_is_repeated_after_a_serialization_failure(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     await world.alter("SET default_transaction_isolation = 'repeatable read'")
@@ -393,7 +389,7 @@ async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCapture
 
 
 @pytest.mark.requirement("T051", "T061", "T088")
-async def test_refused_writes_do_not_connect_anew_each(
+async def test_refused_writes_do_not_all_reconnect(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("backends.postgres.READ_ONLY_SECONDS", 600)
@@ -415,9 +411,7 @@ async def test_refused_writes_do_not_connect_anew_each(
 
 
 @pytest.mark.requirement("T087", "T088")
-async def test_a_server_that_ends_connections_at_work_costs_writes_alone(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_write_whose_connection_is_ended_is_503(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async with a_row_is_locked(world):
         waiting = asyncio.create_task(world.write())
         await world.until_waiting()
@@ -430,7 +424,7 @@ async def test_a_server_that_ends_connections_at_work_costs_writes_alone(
 
 
 @pytest.mark.requirement("T087", "T088")
-async def test_a_read_whose_connection_is_ended_is_done_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_read_whose_connection_is_ended_is_repeated(world: World, caplog: pytest.LogCaptureFixture) -> None:
     async with world.admin.transaction():
         await world.admin.execute("LOCK TABLE task IN ACCESS EXCLUSIVE MODE")
         waiting = asyncio.create_task(world.read())
@@ -455,7 +449,7 @@ async def test_a_read_whose_connection_is_ended_is_done_again(world: World, capl
         b"\xff\xff\xff\xff\xff",
     ],
 )
-async def test_what_is_no_postgres_is_unavailable(greeting: bytes) -> None:
+async def test_a_server_that_is_no_postgres_is_unavailable(greeting: bytes) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1000)
         writer.write(greeting)
@@ -481,7 +475,7 @@ async def test_what_is_no_postgres_is_unavailable(greeting: bytes) -> None:
         ("{url}?sslmode=require", Fault.TLS),
     ],
 )
-async def test_what_cannot_be_connected_to_is_unavailable_by_its_name(world: World, url: str, fault: Fault) -> None:
+async def test_a_failed_connect_has_its_faults_name(world: World, url: str, fault: Fault) -> None:
     database = Database(make_settings(database_url=url.format(url=world.proxy.url)))
     before = counted("database_faults", fault=fault)
 
@@ -533,7 +527,7 @@ async def test_a_connection_that_was_ended_and_is_still_open(
 
 
 @pytest.mark.requirement("T087")
-async def test_connections_that_are_gone_as_soon_as_they_are_made(world: World) -> None:
+async def test_connections_that_end_at_once_are_503(world: World) -> None:
     engine = world.service.app.state.database.engine.sync_engine
 
     def cut(connection: Any, *_: Any) -> None:
@@ -563,14 +557,71 @@ async def test_a_broken_file_is_503(make_database: MakeDatabase, caplog: pytest.
     assert set(fault_counts(caplog)) == {Fault.SYSTEM_ERROR}
 
 
-def test_what_a_pooler_says_by_the_code_of_another_fault() -> None:
+def test_a_poolers_timeout_is_an_exhausted_pool() -> None:
     exhausted = asyncpg.ProtocolViolationError("query_wait_timeout")
 
     assert fault_of(exhausted) is Fault.POOL_EXHAUSTED
     assert fault_of(asyncpg.ProtocolViolationError("another")) is Fault.CONNECTION_LOST
 
 
-def test_a_pooler_that_was_not_taken_for_one_is_told_of() -> None:
+def test_an_undeclared_pooler_gets_its_cure() -> None:
     refused = asyncpg.ProtocolViolationError("unsupported startup parameter: statement_timeout")
 
     assert "pgbouncer=true" in explain(refused, Fault.CONNECTION_LOST)
+
+
+# The program's own errors: SQLSTATEs and their classes, and two of asyncpg's that have none.
+PROGRAM_ERRORS = {
+    *("03", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "21", "22", "23", "24", "25", "27", "2B", "2D"),
+    *("2F", "34", "38", "39", "3B", "3F", "42", "44", "54", "72", "F0", "HV", "P0"),
+    *("40000", "40002", "40003", "55000", "55006", "55P02", "55P04"),
+    *("FatalPostgresError", "UnknownPostgresError"),
+}
+
+
+def subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for one in kind.__subclasses__():
+        yield one
+        yield from subclasses(one)
+
+
+def keys_of(kind: type[Exception]) -> set[str]:
+    sqlstate = sqlstate_of(kind("x"))
+    return {sqlstate, sqlstate[:2]} if sqlstate else {kind.__name__}
+
+
+def test_every_error_of_postgres_is_a_fault_or_the_programs() -> None:
+    kinds = set(subclasses(asyncpg.PostgresError))
+    unknown = [kind.__name__ for kind in kinds if fault_of(kind("x")) is None and not keys_of(kind) & PROGRAM_ERRORS]
+
+    assert len(kinds) > 200
+    assert unknown == []
+    assert set().union(*map(keys_of, kinds)) >= PROGRAM_ERRORS
+
+
+ROOT = Path(__file__).parent.parent
+(DOCUMENT,) = (path for path in (ROOT / "RELIABILITY.md", ROOT / "docs/reliability.md") if path.exists())
+DOCUMENTED = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\|$", DOCUMENT.read_text(), re.MULTILINE)
+
+
+def document(fault: Fault) -> tuple[str, ...]:
+    """The cells that the document has of a fault, its SQLSTATEs in place of the prose."""
+    row = fault.row
+    sqlstates = (key.partition(" ")[0] for key in row.told_by if isinstance(key, str))
+    # Where no connection was made, nothing was sent.
+    is_sent = row.transient and row.breaks_connection
+    repeated = "reads, and what was not sent" if is_sent else "yes" if row.transient or row.rolled_back else ""
+    limit = f"`{row.limit}`" if row.limit else ""
+    return fault, " ".join(sqlstates), repeated, "given up" if row.breaks_connection else "", limit
+
+
+@pytest.mark.requirement("T087")
+@pytest.mark.parametrize("fault", Fault)
+def test_a_fault_is_documented_as_it_is(fault: Fault) -> None:
+    cells = [
+        (name, " ".join(re.findall(r"\b(?:[0-9X][0-9A-Z])(?:[0-9A-Z]{3})?\b", prose)), *map(str.strip, rest))
+        for name, prose, *rest in DOCUMENTED
+        if name == fault
+    ]
+
+    assert cells == [document(fault)]

@@ -124,16 +124,14 @@ async def test_a_url_without_a_host_is_this_machine(
 
 
 @pytest.mark.requirement("T116")
-async def test_no_variable_moves_or_changes_a_connection(real_url: str, elsewhere: Pretender) -> None:
+async def test_no_variable_moves_a_connection(real_url: str, elsewhere: Pretender) -> None:
     async with proxy_to(real_url) as proxy, connecting(proxy.url) as database:
         await database.fetch(select(1), {})
         assert proxy.connections == 1
 
 
 @pytest.mark.requirement("T116")
-async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
-    elsewhere: Pretender, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_no_variable_turns_off_tls(elsewhere: Pretender, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("backends.url.is_loopback", lambda _: False)
     async with pretender(b"N") as server:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo"
@@ -147,7 +145,7 @@ async def test_another_host_is_spoken_to_by_tls_whatever_a_variable_says(
 @pytest.mark.requirement("T121")
 @pytest.mark.parametrize("home", ["/nowhere", "file", "sealed", ""])
 @pytest.mark.parametrize("sslmode", ["disable", "prefer"])
-async def test_a_home_that_cannot_be_read_does_no_harm(
+async def test_an_unreadable_home_does_no_harm(
     make_database: MakeDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str, sslmode: str
 ) -> None:
     (tmp_path / "file").touch()
@@ -214,9 +212,7 @@ async def test_a_silent_host_is_asked_once_and_then_the_next(
 
 
 @pytest.mark.requirement("T117")
-async def test_a_host_that_failed_is_the_first_again_after_a_while(
-    make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_failed_host_is_first_again_later(make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres, "REMEMBERED_SECONDS", 0.0)
     async with (
         pretender(refusing("57P03"), refusing("57P03")) as waking,
@@ -245,7 +241,7 @@ async def test_a_refused_login_ends_the_search() -> None:
 
 
 @pytest.mark.requirement("T117", "T053")
-async def test_where_no_host_serves_each_is_told_and_it_is_a_503(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_host_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     gone = pick_port()
     async with pretender(refusing("53300")) as full, pretender(refusing("57P03"), b"") as waking:
         hosts = f"127.0.0.1:{full.port},127.0.0.1:{gone},127.0.0.1:{waking.port}"
@@ -258,7 +254,7 @@ async def test_where_no_host_serves_each_is_told_and_it_is_a_503(caplog: pytest.
 
 
 @pytest.mark.requirement("T117")
-async def test_a_search_that_was_cut_short_goes_on_where_it_was() -> None:
+async def test_a_cancelled_search_skips_the_silent_host() -> None:
     async with pretender() as silent, pretender(refusing("28P01")) as second:
         hosts = f"127.0.0.1:{silent.port},127.0.0.1:{second.port}"
         settings = make_settings(database_url=f"postgresql://u:{PASSWORD}@{hosts}/todo")
@@ -316,7 +312,7 @@ async def test_after_a_failover_the_other_host_serves() -> None:
 
 @pytest.mark.requirement("T117")
 @pytest.mark.parametrize("attribute", ["read-write", "primary"])
-async def test_one_host_may_have_to_take_writes_too(make_database: MakeDatabase, attribute: str) -> None:
+async def test_a_single_host_may_have_to_take_writes(make_database: MakeDatabase, attribute: str) -> None:
     async with proxy_to(await make_database("postgresql")) as proxy:
         url = f"{proxy.url}?target_session_attrs={attribute}"
         async with connecting(url) as database:

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import event, text
 
 from backends.faults import Fault
+from backends.sqlite import PIECE_SECONDS
 from migrations import upgrade_schema
 from tests.service import Service, User, counted, make_settings, running
 from tests.test_db import UNAVAILABLE, with_routes
@@ -25,8 +26,8 @@ ALL = ("", *COMPANIONS)
 
 
 @pytest.fixture(autouse=True)
-def always_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look of `/ready` holds for no time at all."""
+def always_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`/ready` checks the database each time."""
     monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
 
 
@@ -65,7 +66,7 @@ def titles(file: Path) -> list[str]:
 
 
 async def call_all(service: Service) -> list[httpx.Response]:
-    """A read, the ways to write, and a look."""
+    """A read, the ways to write, and a check of readiness."""
     user = service.user("a")
     return [
         await user.get("/1"),
@@ -105,7 +106,7 @@ def mode(path: Path) -> int:
 @pytest.mark.requirement("T107")
 @pytest.mark.usefixtures("umask")
 @pytest.mark.parametrize("is_migrated_before", [False, True])
-async def test_what_the_service_makes_is_for_its_owner_alone(file: Path, *, is_migrated_before: bool) -> None:
+async def test_new_files_are_for_their_owner_alone(file: Path, *, is_migrated_before: bool) -> None:
     if is_migrated_before:
         await upgrade_schema(make_settings(database_url=f"sqlite:///{file}"))
         assert mode(file) == 0o600
@@ -115,14 +116,14 @@ async def test_what_the_service_makes_is_for_its_owner_alone(file: Path, *, is_m
 
 
 @pytest.mark.requirement("T107")
-async def test_a_file_that_is_there_keeps_its_mode(file: Path) -> None:
+async def test_an_existing_file_keeps_its_mode(file: Path) -> None:
     os.close(os.open(file, os.O_CREAT, 0o640))
     async with serving(file):
         assert {mode(path) for path in file.parent.iterdir()} == {0o640}
 
 
 @pytest.mark.requirement("T107")
-async def test_a_link_to_a_file_that_is_not_there_yet(link: Path) -> None:
+async def test_a_link_to_a_missing_file_is_followed(link: Path) -> None:
     real = link.with_name("real.db")
     async with serving(link) as service:
         assert mode(real) == 0o600
@@ -143,7 +144,7 @@ def write_at_once(service: Service) -> list[asyncio.Task[httpx.Response]]:
 
 
 @pytest.mark.requirement("T108")
-async def test_writers_of_one_process_write_one_after_the_other(file: Path) -> None:
+async def test_writers_of_a_process_take_turns(file: Path) -> None:
     async with serving(file) as service:
         engine = service.app.state.database.engine.sync_engine
         writing: set[Any] = set()
@@ -186,7 +187,7 @@ async def locked_by_a_unit(service: Service) -> AsyncIterator[None]:
 
 @pytest.mark.requirement("T108")
 @pytest.mark.parametrize("is_ours", [True, False])
-async def test_a_writer_waits_for_the_lock_as_long_as_for_a_statement(file: Path, *, is_ours: bool) -> None:
+async def test_a_writer_waits_as_long_as_for_a_statement(file: Path, *, is_ours: bool) -> None:
     async with serving(file, db_statement_timeout=0.5) as service:
         user = service.user("a")
         faults = counted("database_faults", fault=Fault.LOCKED)
@@ -217,13 +218,13 @@ async def test_a_writer_goes_on_when_another_process_is_done(file: Path) -> None
 
 @pytest.mark.requirement("T108", "T089")
 @pytest.mark.parametrize("ending", ["cancelled", "late"])
-async def test_a_writer_that_is_given_up_leaves_its_place_and_no_lock(file: Path, ending: str) -> None:
+async def test_an_abandoned_writer_leaves_no_lock(file: Path, ending: str) -> None:
     limit = 0.5 if ending == "late" else 600
     async with serving(file, db_statement_timeout=600, request_timeout=limit) as service:
         async with locked_by_another(file):
             writes = write_at_once(service)
             if ending == "cancelled":
-                await asyncio.sleep(0.2)
+                await asyncio.sleep(2 * PIECE_SECONDS)  # some are in the middle of one
                 for write in writes:
                     write.cancel()
             ended = await asyncio.gather(*writes, return_exceptions=True)
@@ -301,7 +302,7 @@ async def test_a_file_that_is_taken_away_is_503(
 
 @pytest.mark.requirement("T109")
 @pytest.mark.parametrize("suffixes", [("-wal",), ("-shm",), COMPANIONS])
-async def test_what_was_acknowledged_outlives_the_log_and_a_restart(file: Path, suffixes: tuple[str, ...]) -> None:
+async def test_acknowledged_writes_outlive_the_log(file: Path, suffixes: tuple[str, ...]) -> None:
     async with serving(file) as service:
         remove(*suffixes)(file)
         await expect_unavailable(service)
@@ -349,7 +350,7 @@ async def test_a_backup_is_served_once_nothing_else_is_left(file: Path) -> None:
 
 @pytest.mark.requirement("T109", "T049")
 @pytest.mark.parametrize("call", ["single", "unit"])
-async def test_a_write_into_a_file_that_is_gone_is_not_acknowledged(file: Path, call: str) -> None:
+async def test_a_write_into_a_missing_file_is_no_success(file: Path, call: str) -> None:
     """Not even if it goes between the statement and its answer."""
     async with serving(file) as service:
         engine = service.app.state.database.engine.sync_engine
@@ -403,7 +404,7 @@ async def test_another_database_in_its_place_is_503(file: Path, schema: str) -> 
 
 
 @pytest.mark.requirement("T053", "T087")
-async def test_a_journal_that_is_not_ours_does_no_harm(file: Path) -> None:
+async def test_a_foreign_journal_does_no_harm(file: Path) -> None:
     async with serving(file) as service:
         beside(file, "-journal").write_bytes(b"no journal" * 1000)
         await service.app.state.database.engine.dispose()
