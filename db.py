@@ -22,20 +22,20 @@ Row = dict[str, Any]
 
 START_PATIENCE_SECONDS = 30.0
 
-# A task that nobody has: it is read as requests read theirs.
+# Nobody's task, which `check` reads as requests read theirs.
 NOBODYS = {"owner": "", "task_id": 0}
 
 
 def create_engine(settings: Settings, *, lock_timeout: float | None = None) -> AsyncEngine:
-    """An engine for `DATABASE_URL`, not yet connected. With a `lock_timeout` it is one for migrations,
-    which keeps no connections and gives statements all the time they need.
+    """An engine for `DATABASE_URL`, not yet connected. With a `lock_timeout`, in seconds, it is one for
+    migrations: it waits that long for SQLite's lock, and no statement has a limit.
     """
     create = sqlite.create_engine if settings.database.is_sqlite else postgres.create_engine
     return create(settings, lock_timeout)
 
 
 class Database:
-    """Raises `ServiceUnavailable` where the database can't serve."""
+    """The database of `DATABASE_URL`. All methods raise `ServiceUnavailable` where it can't serve."""
 
     def __init__(self, settings: Settings) -> None:
         self._backend = SQLite(settings) if settings.database.is_sqlite else Postgres(settings)

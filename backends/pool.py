@@ -47,7 +47,7 @@ class Pool:
     """Watches an engine's connections. Those above `DB_POOL_SIZE` go when they have idled."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
-        # Places of the pool that are free, and since when; the last is the next that it hands out.
+        # Free places and since when, in the pool's order: it hands out the last.
         self.idle: dict[ConnectionPoolEntry, float] = {}
         self._in_use = set[ConnectionPoolEntry]()
         self._kept = settings.db_pool_size
@@ -106,7 +106,7 @@ class Pool:
         if (spare := len(self.places) - self._kept) <= 0:
             return
         long_ago = time.monotonic() - SPARE_IDLE_SECONDS
-        idle = [place for place in self.places if self.idle.get(place, long_ago) < long_ago]
+        idle = [place for place in self.places if place in self.idle and self.idle[place] < long_ago]
         for place in idle[:spare]:
             del self.idle[place]
             self.end(place.driver_connection)

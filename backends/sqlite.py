@@ -159,18 +159,16 @@ class SQLite:
                 raise DatabaseUnavailable(TimeoutError("others write too long"), Fault.LOCKED) from error
             written = (await connection.get_raw_connection()).info["files"]
             yield connection
-            if written != self._files():
-                raise DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)
+            refuse_if(written != self._files())
 
     def _refuse_torn(self) -> None:
-        """Raises `DatabaseUnavailable` where a part of what is open was taken away. What were opened
-        in its place would not fit the rest; a whole new database may be opened.
+        """Raises `DatabaseUnavailable` where a part of the open database was taken away. A new part
+        would not fit the rest; a whole new database may be opened.
         """
         found = self._files()
         for driver, (paths, files) in list(OPENED.items()):
             is_torn = found[0] is None or not set(found).isdisjoint(files)
-            if paths == self._paths and files != found and is_torn and is_open(driver):
-                raise DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)
+            refuse_if(paths == self._paths and files != found and is_torn and is_open(driver))
 
     def _files(self) -> Files:
         return tuple(map(identify, self._paths))
@@ -206,3 +204,8 @@ def is_open(driver: aiosqlite.Connection) -> bool:
         return driver.in_transaction in {True, False}
     except ValueError:
         return False
+
+
+def refuse_if(is_gone: bool) -> None:  # noqa: FBT001 - the one condition
+    if is_gone:
+        raise DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)

@@ -12,6 +12,7 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
+from sqlalchemy import Pool, event
 from starlette.responses import StreamingResponse
 
 from metrics import DATABASE_FAULTS, TIMEOUTS
@@ -338,6 +339,23 @@ async def test_the_pool_is_measured_without_a_scrape(measured: Service) -> None:
     async with measured.app.state.database.engine.connect():
         assert REGISTRY.get_sample_value(name) == before + 1
     assert REGISTRY.get_sample_value(name) == before
+
+
+@pytest.mark.requirement("T096")
+async def test_the_connection_of_ready_is_not_in_use(measured: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
+    name = "todo_pool_connections_in_use"
+    seen: list[float | None] = []
+
+    def note(*_: object) -> None:
+        seen.append(REGISTRY.get_sample_value(name))
+
+    before = (await scrape(measured))[name]
+    event.listen(Pool, "checkin", note)
+    await measured.client.get("/ready")
+    event.remove(Pool, "checkin", note)
+
+    assert seen == [before]
 
 
 @pytest.mark.requirement("T096")
