@@ -116,8 +116,7 @@ class Postgres:
         sql, names, own_values = compile_sql(statement, self.engine.dialect)
         values = own_values | parameters
         sql_logger.info(sql)
-        with self._pool.waiting:
-            connection = await self._connect()
+        connection = await self._connect()
         driver: asyncpg.Connection = connection.driver_connection
         is_undone, is_broken = True, True
         try:
@@ -150,7 +149,8 @@ class Postgres:
         if place is not None and self._is_sound(place) and time.monotonic() - idle_since <= TRUSTED_IDLE_SECONDS:
             with suppress(MissingGreenlet):  # the pool may replace it all the same
                 return self.engine.sync_engine.raw_connection()
-        return await self.engine.raw_connection()
+        with self._pool.waiting:
+            return await self.engine.raw_connection()
 
     def _is_sound(self, place: ConnectionPoolEntry) -> bool:
         driver = place.driver_connection

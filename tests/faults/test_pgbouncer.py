@@ -84,9 +84,7 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
 
 
 @pytest.mark.requirement("T103")
-async def test_a_pooler_that_nobody_declared_runs_no_statement_of_another(
-    killable: PrivatePostgres, tmp_path: Path
-) -> None:
+async def test_an_undeclared_pooler_mixes_up_no_statements(killable: PrivatePostgres, tmp_path: Path) -> None:
     """Two processes that prepare their statements in another order, with few places to go."""
     database = await killable.make_database()
     chance = Random(103)
@@ -139,7 +137,7 @@ BUSY = (
 
 
 @pytest.mark.requirement("T052")
-async def test_a_pooler_that_was_not_declared_ends_a_start_at_once(killable: PrivatePostgres, tmp_path: Path) -> None:
+async def test_an_undeclared_pooler_ends_a_start_at_once(killable: PrivatePostgres, tmp_path: Path) -> None:
     async with pgbouncer_before(killable, await killable.make_database()) as pooler:
         url = pooler.url.replace("pgbouncer=true", "")
         async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:

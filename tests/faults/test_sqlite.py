@@ -70,7 +70,7 @@ async def test_writers_at_once_wait_for_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("T095", "T109")
-async def test_what_was_acknowledged_is_in_a_file_that_is_moved_and_put_back(tmp_path: Path) -> None:
+async def test_a_file_put_back_has_every_acknowledged_write(tmp_path: Path) -> None:
     database, chance = tmp_path / "todo.db", Random(109)
     record = Record(Weather(settle_seconds=0.5))
     async with Deployment(tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}") as service:

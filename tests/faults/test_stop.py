@@ -55,7 +55,7 @@ def is_listening(worker: psutil.Process, port: int) -> bool:
 
 @both_ways
 @pytest.mark.requirement("T092")
-async def test_what_is_in_flight_is_answered_and_nothing_else_is_begun(
+async def test_a_stop_answers_only_what_is_in_flight(
     make_database: MakeDatabase, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     url = await make_database("postgresql")
@@ -92,7 +92,7 @@ async def test_what_is_in_flight_is_answered_and_nothing_else_is_begun(
 
 @both_ways
 @pytest.mark.requirement("T092")
-async def test_a_deploy_under_load_loses_nothing_and_does_nothing_twice(
+async def test_a_deploy_loses_nothing_and_repeats_nothing(
     make_database: MakeDatabase, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     url = await make_database("postgresql")
@@ -167,9 +167,7 @@ async def test_services_that_start_at_once_share_one_schema(
 
 
 @pytest.mark.requirement("T092")
-async def test_a_service_that_starts_before_its_database_waits_for_it(
-    killable: PrivatePostgres, tmp_path: Path
-) -> None:
+async def test_a_service_waits_for_its_database_to_start(killable: PrivatePostgres, tmp_path: Path) -> None:
     url = killable.url(await killable.make_database())
     await killable.stop()
     async with AsyncExitStack() as stack:
