@@ -23,7 +23,7 @@ from models import Task
 from readiness import ReadinessCheck
 from tests.databases import MakeDatabase
 from tests.proxy import Proxy
-from tests.service import Service, User, make_settings, running
+from tests.service import Service, StartService, User, make_settings, running
 
 UNAVAILABLE = {"detail": "The database is unavailable, try again"}
 
@@ -242,18 +242,15 @@ async def test_sqlite_pragmas_make_commits_durable(make_database: MakeDatabase) 
 
 
 @pytest.mark.requirement("T053")
-async def test_an_unreachable_database_is_503(service: Service) -> None:
-    state = service.app.state
+async def test_an_unreachable_database_is_503(start: StartService, make_database: MakeDatabase) -> None:
+    service = await start(database_url=await make_database("sqlite"))
     down = make_settings(database_url="postgresql://u@127.0.0.1:9/x")
-    up = state.database, state.readiness
-    state.database, state.readiness = Database(down), ReadinessCheck(down)
-    try:
-        for answer in (await service.user().get(), await service.client.get("/ready")):
-            assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-            assert int(answer.headers["Retry-After"]) > 0
-        assert (await service.client.get("/health")).json() == {"status": "healthy"}
-    finally:
-        state.database, state.readiness = up
+    service.app.state.database, service.app.state.readiness = Database(down), ReadinessCheck(down)
+
+    for answer in (await service.user().get(), await service.client.get("/ready")):
+        assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
+        assert int(answer.headers["Retry-After"]) > 0
+    assert (await service.client.get("/health")).json() == {"status": "healthy"}
 
 
 @pytest.mark.requirement("T053")
