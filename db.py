@@ -20,8 +20,6 @@ from config import Settings
 # A row by the names of its columns.
 Row = dict[str, Any]
 
-START_PATIENCE_SECONDS = 30.0
-
 # Nobody's task, which `check` reads as requests read theirs.
 NOBODYS = {"owner": "", "task_id": 0}
 

@@ -27,14 +27,14 @@ from middleware.errors import AnswerErrors
 from middleware.normalize import METHODS, Normalize
 from middleware.redact_spans import RedactSpans
 from middleware.request_log import RequestLog
-from middleware.startup import NotStarted, PlainStartupErrors
+from middleware.startup import PlainStartupErrors
 from readiness import ReadinessCheck
 from routes import health, metrics, tasks
 from runtime.connections import end_unread
 from runtime.development import development_secret, print_demo
 from runtime.report import report_settings
 from runtime.signals import bounded_stop, ending_at_once
-from runtime.startup import prepare_database
+from runtime.startup import NotStarted, prepare_database
 from runtime.telemetry import telemetry_config
 
 logger = logging.getLogger(__name__)

@@ -1,6 +1,4 @@
-"""Alembic's entry: for `uv run alembic …`, and for `upgrade_schema`, which hands over its own
-connection.
-"""
+"""Alembic's entry: for `uv run alembic …`, and for `upgrade_schema`, which hands over its own connection."""
 # [Task]: T041, T043 [From]: specs/database/schema.md
 
 import asyncio
@@ -9,28 +7,29 @@ import sys
 from alembic import context
 from sqlalchemy import Connection
 
-import models
 from config import load_settings
+from errors import StartupError
 from logs import configure_logging
-from migrations import MIGRATION_ERRORS, describe, migration_connection
+from migrations import migration_connection
+from migrations.state import VERSION_TABLE
+from models import Task
 from runtime.report import warn_of_mistakes
-
-metadata = models.Task.metadata
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
     """Whether autogenerate may look at it: unfiltered, it would drop Better Auth's tables."""
-    return kind != "table" or name in metadata.tables
+    return kind != "table" or name in Task.metadata.tables
 
 
 def migrate(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
-        dialect_name=None if connection else "postgresql",
+        # Without a connection (`--sql`) it says which SQL to write.
+        dialect_name="postgresql",
         literal_binds=connection is None,
-        target_metadata=metadata,
+        target_metadata=Task.metadata,
         include_name=is_ours,
-        version_table="task_schema_version",
+        version_table=VERSION_TABLE,
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -43,13 +42,12 @@ async def migrate_from_the_command_line() -> None:
     try:
         async with migration_connection(settings) as connection:
             await connection.run_sync(migrate)
-    except MIGRATION_ERRORS as error:
-        sys.exit(f"The schema is as it was: {describe(error)}")
+    except StartupError as error:
+        sys.exit(*error.reasons)
 
 
-if context.is_offline_mode():
-    migrate(None)
-elif (connection := context.config.attributes.get("connection")) is not None:
+connection = context.config.attributes.get("connection")
+if connection or context.is_offline_mode():
     migrate(connection)
 else:
     asyncio.run(migrate_from_the_command_line())

@@ -1,5 +1,5 @@
 """A start: waits for the database, and brings its schema up to date."""
-# [Task]: T041, T052, T110, T111, T112 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T041, T052, T110, T111, T112, T114 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import logging
@@ -9,61 +9,55 @@ import sqlite3
 import ssl
 from typing import Any
 
-import asyncpg
-
-import db
-from backends.faults import NO_TLS, POOLER_REFUSAL, Fault, driver_error, explain, fault_of, sqlite_code, sqlstate_of
+from backends.faults import NO_TLS, POOLER_REFUSAL, Fault, driver_error, fault_of, sqlite_code, sqlstate_of
 from config import Settings
 from db import Database
-from errors import StartupError
-from migrations import MIGRATION_ERRORS, upgrade_schema
-from migrations.state import HEAD, Facts, read_facts, refuse_database, refuse_tasks
+from errors import ServiceUnavailable, StartupError
+from migrations import DATABASE_ERRORS, unusable, upgrade_schema
+from migrations.state import HEAD, Facts, read_facts, refuse_misfits
 
 logger = logging.getLogger(__name__)
 
+START_PATIENCE_SECONDS = 30.0
 FIRST_RETRY_SECONDS = 0.5
-# A database that is there again is used within 5 s.
+# A database that is back is used within 5 s.
 LONGEST_RETRY_SECONDS = 3.0
-
-# No such folder, no database file: no waiting mends these.
-SQLITE_HOPELESS = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB})
-
-DATABASE_ERRORS = (StartupError, asyncpg.PostgresError, *MIGRATION_ERRORS)
+# No such folder, no database file: waiting mends neither.
+SQLITE_HOPELESS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB}
 
 
-def is_one_of_several() -> bool:
-    """Whether this process is a server's worker. uvicorn and hypercorn, granian and gunicorn end
-    all of theirs with one that can't start.
-    """
-    is_child = multiprocessing.parent_process() is not None
-    return is_child or "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
+class NotStarted:
+    """Takes the place of what the lifespan makes, where a server runs no lifespan: any use of it is a 503."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ServiceUnavailable(
+            "The service wasn't started: its server runs no lifespan. Turn it on (uvicorn: --lifespan on), or, where"
+            " the service is mounted in another application, enter main.app.router.lifespan_context(main.app) in the"
+            " lifespan of that one.",
+            detail="The service has not started",
+        )
 
 
 async def prepare_database(database: Database, settings: Settings) -> None:
-    """Returns when the database can be used and its schema fits, with a log line for each try.
+    """Returns when the database can be used and its schema fits, with a log line for each attempt.
 
-    A worker of several waits for that as long as it takes. Else raises `StartupError` after
-    `START_PATIENCE_SECONDS`, or at once where waiting is vain.
+    A worker of several waits for that as long as it takes, since a server ends all of its workers with one
+    that can't start. Otherwise raises `StartupError` after `START_PATIENCE_SECONDS`, or at once where waiting
+    can't help.
     """
-    patience = None if is_one_of_several() else db.START_PATIENCE_SECONDS
+    is_one_of_several = multiprocessing.parent_process() or "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
     clock = asyncio.get_running_loop().time
-    deadline = None if patience is None else clock() + patience
+    deadline = None if is_one_of_several else clock() + START_PATIENCE_SECONDS
     pause = FIRST_RETRY_SECONDS
     while True:
         try:
-            await prepare_once(database, settings, deadline)
-        except DATABASE_ERRORS as error:
-            if isinstance(error, StartupError):
-                (reason,) = error.reasons
-            else:
-                reason = f"The database of DATABASE_URL {explain(error, fault_of(error))}"
+            return await prepare_once(database, settings, deadline)
+        except (StartupError, *DATABASE_ERRORS) as error:
+            (reason,) = error.reasons if isinstance(error, StartupError) else [unusable(error)]
             is_vain = is_hopeless(error)
-            if deadline is not None and (is_vain or clock() + pause >= deadline):
-                raise StartupError(reason) from None
-        else:
-            return
-        level = logging.ERROR if is_vain else logging.WARNING
-        logger.log(level, "%s Trying again in %.1f s.", reason, pause)
+        if deadline is not None and (is_vain or clock() + pause >= deadline):
+            raise StartupError(reason)
+        logger.log(logging.ERROR if is_vain else logging.WARNING, "%s Trying again in %.1f s.", reason, pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_RETRY_SECONDS)
 
@@ -71,36 +65,36 @@ async def prepare_database(database: Database, settings: Settings) -> None:
 async def prepare_once(database: Database, settings: Settings, deadline: float | None) -> None:
     async with asyncio.timeout_at(deadline):
         facts = await find_facts(database)
-    refuse_database(facts, will_migrate=settings.db_migrate_on_start)
+    refuse_misfits(facts, will_migrate=settings.db_migrate_on_start)
     if facts.is_behind:
         await upgrade_schema(settings)
         facts = await find_facts(database)
-    refuse_tasks(facts)
+        refuse_misfits(facts, will_migrate=False)
     if facts.is_ahead:
         logger.warning(
-            "The schema is of a later version, %s, than this code, %s: a deploy is under way, or"
-            " was rolled back. The service serves it all the same.",
-            facts.revision,
-            HEAD,
+            "The schema is of a later version, %s, than this code, %s: a deploy is under way, or was rolled back."
+            " The service serves it all the same.",
+            *(facts.revision, HEAD),
         )
 
 
 async def find_facts(database: Database) -> Facts:
-    options: dict[str, Any] = {"isolation_level": "REPEATABLE READ"}
-    if database.engine.dialect.name == "sqlite":
-        # A transaction would wait for the write lock there.
-        options = {"is_single_statement": True}
+    # On SQLite, a transaction would wait for the write lock.
+    is_sqlite = database.engine.dialect.name == "sqlite"
+    options = {"is_single_statement": True} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
     async with database.engine.execution_options(**options).connect() as connection:
         return await connection.run_sync(read_facts)
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Whether waiting for the database is vain: it, or this service, refuses what won't change."""
-    cause = driver_error(error)
-    if isinstance(cause, ssl.SSLError):
-        return not isinstance(cause, ssl.SSLEOFError)
-    if isinstance(cause, StartupError) or NO_TLS in str(cause) or POOLER_REFUSAL in str(cause):
-        return True
-    fault, code = fault_of(error), sqlite_code(cause)
-    is_refused = fault is None and bool(sqlstate_of(cause) or code)
-    return is_refused or fault is Fault.LOGIN or code in SQLITE_HOPELESS
+    """Whether waiting for the database can't help: it, or this service, refuses what won't change."""
+    cause, fault = driver_error(error), fault_of(error)
+    code = sqlite_code(cause)
+    return (
+        isinstance(cause, StartupError)
+        or (isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError))
+        or any(sign in str(cause) for sign in (NO_TLS, POOLER_REFUSAL))
+        or fault is Fault.LOGIN
+        or code in SQLITE_HOPELESS
+        or (fault is None and bool(sqlstate_of(cause) or code))
+    )

@@ -17,7 +17,8 @@ from sqlalchemy.exc import OperationalError
 from sqlmodel import select
 
 import statements
-from db import Database, SessionDep, fetch_all
+from auth.access import UserDatabase
+from db import Database, SessionDep
 from migrations import migration_connection, upgrade_schema
 from models import Task
 from readiness import ReadinessCheck
@@ -117,7 +118,7 @@ def with_routes(app: FastAPI) -> list[str]:
 
     @app.post("/one")
     async def one(request: Request, user: str) -> dict[str, str]:
-        await fetch_all(request, statements.CREATE_TASK, owner=user, new_title="one", **NEW)
+        await UserDatabase(user, request.app.state.database).one(statements.CREATE_TASK, new_title="one", **NEW)
         raise ZeroDivisionError
 
     engine = app.state.database.engine.sync_engine

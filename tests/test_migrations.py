@@ -259,7 +259,7 @@ async def test_a_migration_that_would_hold_up_everybody_gives_up(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ALTER that waits for a long transaction makes all others wait behind it."""
-    monkeypatch.setattr("migrations.LOCK_PATIENCE", "200ms")
+    monkeypatch.setattr("migrations.TABLE_PATIENCE", "200ms")
     settings = make_settings(database_url=await make_database("postgresql"))
     await migrate_to(settings, "0001")
     database = Database(settings)
@@ -275,7 +275,7 @@ async def test_a_migration_that_would_hold_up_everybody_gives_up(
 async def test_a_lock_that_is_never_freed_ends_the_start(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.START_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("migrations.LOCK_PATIENCE_SECONDS", 0.2)
     url = await make_database("postgresql")
     admin = await asyncpg.connect(url)
     await admin.execute("SELECT pg_advisory_lock($1)", ADVISORY_LOCK)

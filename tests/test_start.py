@@ -109,7 +109,7 @@ async def test_a_start_gives_up_with_a_plain_reason(monkeypatch: pytest.MonkeyPa
 async def test_a_silent_database_ends_a_start_in_time(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("db.START_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("runtime.startup.START_PATIENCE_SECONDS", 0.5)
     async with proxy_to(await make_database("postgresql")) as proxy:
         proxy.passes.clear()
         assert "no answer in time" in await refusal_of(make_settings(database_url=proxy.url))
@@ -196,7 +196,7 @@ async def test_what_a_server_may_get_over_is_waited_for(
     answer: bytes,
     hint: str,
 ) -> None:
-    monkeypatch.setattr("db.START_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr("runtime.startup.START_PATIENCE_SECONDS", 1)
     async with pretending(answer, tls) as (port, _):
         url = f"postgresql://u:hunter2@127.0.0.1:{port}/todo?{query}"
 
@@ -242,7 +242,7 @@ def worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 async def test_a_worker_outwaits_what_would_end_a_single_process(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, worker: None
 ) -> None:
-    monkeypatch.setattr("db.START_PATIENCE_SECONDS", 1)
+    monkeypatch.setattr("runtime.startup.START_PATIENCE_SECONDS", 1)
     monkeypatch.setattr("runtime.startup.FIRST_RETRY_SECONDS", 1)
     async with proxy_to(await make_database("postgresql")) as proxy:
         proxy.refuse()
