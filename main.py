@@ -33,7 +33,7 @@ from routes import health, metrics, tasks
 from runtime.connections import end_unread
 from runtime.development import development_secret, print_demo
 from runtime.report import report_settings
-from runtime.signals import bounded_stop, ending_at_once
+from runtime.signals import ending_at_once, limit_stop
 from runtime.startup import NotStarted, prepare_database
 from runtime.telemetry import telemetry_config
 
@@ -59,8 +59,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Owns what lives as long as the service: the engine, the key client, the token verifier."""
     settings: Settings = app.state.settings
     report_settings(settings)
+    limit_stop(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
-        stack.enter_context(bounded_stop(settings.shutdown_timeout))
         run_aside(stack, end_unread(settings.send_timeout))
         keys = None
         # Before the database is waited for, since it may refuse the start.

@@ -1,69 +1,47 @@
-"""A stop that takes its time, but not for ever, and none at all during a start."""
+"""Signals: a stop that has a limit, and none that waits for a start to end."""
 # [Task]: T092, T113 [From]: specs/reliability.md
 
-import asyncio
-import logging
+import math
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
+from typing import Any
 
-logger = logging.getLogger(__name__)
+import uvicorn
 
 
-@contextmanager
-def bounded_stop(seconds: float) -> Iterator[None]:
-    """Within it, a SIGTERM that the server takes ends the process after so many seconds at the
-    latest, and by that signal. A server waits for its last client, which may never take its answer.
+def uvicorn_server() -> uvicorn.Server | None:
+    """The uvicorn that runs this process: a signal's handler is its method. Nothing else tells an application."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) else None
 
-    Without a server that handles SIGTERM there is nothing to bound: the process ends at once.
+
+def limit_stop(seconds: float) -> None:
+    """Has uvicorn cancel what still runs so long after a SIGTERM, unless it was started with a limit of
+    its own. It waits for its last client, which may never take its answer.
     """
-    stop_server = signal.getsignal(signal.SIGTERM)
-    is_main = threading.current_thread() is threading.main_thread()
-    if not (callable(stop_server) and is_main):
-        yield
-        return
-
-    loop = asyncio.get_running_loop()
-
-    def end() -> None:
-        logger.error("The service took longer than SHUTDOWN_TIMEOUT to stop")
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        stop_server(number, frame)
-        loop.call_soon_threadsafe(loop.call_later, seconds, end)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, stop_server)
+    if (server := uvicorn_server()) and server.config.timeout_graceful_shutdown is None:
+        server.config.timeout_graceful_shutdown = math.ceil(seconds)
 
 
 @contextmanager
 def ending_at_once() -> Iterator[None]:
-    """Within it, SIGTERM and SIGINT end the process at once, and by that signal. A server only
-    takes note of them until the start is over, which may never be.
+    """Within it, SIGTERM and SIGINT end the process at once. A server only notes them until the start
+    is over, which may never be.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    handlers = {n: handler for n in numbers if callable(handler := signal.getsignal(n))}
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-
+    server = uvicorn_server()
+    handlers: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    # One that is ignored stays so.
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in handlers:
-        signal.signal(number, end)
-    # uvicorn takes note of one while it imports the application, too.
-    server = getattr(handlers.get(signal.SIGINT), "__self__", None)
-    if getattr(server, "should_exit", False):
-        end(signal.SIGTERM, None)
+        signal.signal(number, signal.SIG_DFL)
+    # uvicorn notes one while it imports the application, too.
+    if server and server.should_exit:
+        signal.raise_signal(signal.SIGTERM)
     try:
         yield
     finally:
