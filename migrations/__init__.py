@@ -33,8 +33,7 @@ async def upgrade_schema(settings: Settings) -> None:
     """Runs the missing migrations. Raises `StartupError` where that fails."""
 
     def upgrade(connection: Connection) -> None:
-        config = Config(toml_file=CONFIG_FILE, attributes={"connection": connection})
-        command.upgrade(config, "head")
+        command.upgrade(Config(toml_file=CONFIG_FILE, attributes={"connection": connection}), "head")
 
     async with migration_connection(settings) as connection:
         await connection.run_sync(upgrade)
@@ -52,14 +51,11 @@ async def migration_connection(settings: Settings) -> AsyncIterator[AsyncConnect
             if engine.dialect.name == "postgresql":
                 async with asyncio.timeout(LOCK_PATIENCE_SECONDS):
                     await connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
-                    set_limit = func.set_config("lock_timeout", TABLE_PATIENCE, True)  # noqa: FBT003 - for this transaction
-                    await connection.execute(select(set_limit))
+                    await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{TABLE_PATIENCE}'")
             yield connection
     except TimeoutError as error:
-        raise StartupError(
-            "The schema is as it was: another process holds the lock for migrations, or the database of DATABASE_URL"
-            " fell silent."
-        ) from error
+        reason = "DATABASE_URL: another process holds the lock for migrations, or the server fell silent."
+        raise StartupError(reason) from error
     except DATABASE_ERRORS as error:
         raise StartupError(f"The schema is as it was: {unusable(error)}") from error
     finally:

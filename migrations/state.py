@@ -30,9 +30,7 @@ SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user)
   (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('task')) AS owns_tasks
 """)
 
-MOVE_TASKS = (
-    "Name another database in DATABASE_URL, or move the table out of the way: ALTER TABLE task RENAME TO other_task;"
-)
+MOVE_TASKS = "Name another database in DATABASE_URL, or move the table away: ALTER TABLE task RENAME TO other_task;"
 FORGET_VERSION = "uv run alembic stamp --purge base"
 
 
@@ -99,36 +97,32 @@ def measure(kind: TypeEngine[Any], dialect: Dialect) -> tuple[str, float]:
 def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
     """Raises `StartupError` with the first of these reasons that holds, and what mends it."""
     revision, schema, role = facts.revision, facts.schema, facts.role
-    is_known = facts.is_ahead or facts.is_behind or revision == HEAD
     found = f"the revision {revision} of the schema" if revision else "no schema of ours"
+    is_behind, is_up_to_date = facts.is_behind, facts.is_ahead or revision == HEAD
+    # The words, and whether they hold.
     reasons = {
-        f"is encoded in {facts.encoding}, not in UTF8: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0;": (
-            facts.encoding != "UTF8"
-        ),
+        f"is encoded in {facts.encoding}, not in UTF8: CREATE DATABASE … ENCODING 'UTF8'"
+        " TEMPLATE template0;": facts.encoding != "UTF8",
         f"has no schema that is selected and that {role} may use. Type ALTER ROLE {role} SET search_path = public;"
         f" GRANT USAGE, CREATE ON SCHEMA public TO {role};": schema is None,
-        f"doesn't let {role} read the schema's version. Type GRANT SELECT ON {VERSION_TABLE} TO {role};": (
-            facts.may_read_version is False
-        ),
+        f"doesn't let {role} read the schema's version. Type GRANT SELECT"
+        f" ON {VERSION_TABLE} TO {role};": facts.may_read_version is False,
         f"has a table `task` already, which isn't this service's. {MOVE_TASKS} If it is the service's own, and only its"
         f" version is lost: uv run alembic stamp {HEAD}": not revision and facts.fits is not None,
-        f"has the schema's revision {revision}, which isn't this service's. {MOVE_TASKS}"
-        f" ALTER TABLE {VERSION_TABLE} RENAME TO other_version;": not is_known,
-        f"has {found}; this code needs {HEAD}. Run `uv run alembic upgrade head`, or set DB_MIGRATE_ON_START=true.": (
-            facts.is_behind and not will_migrate
-        ),
-        f"doesn't let {role} make a table in the schema {schema}. Type GRANT USAGE, CREATE ON SCHEMA {schema} TO"
-        f" {role};": facts.is_behind and not facts.may_create,
+        f"has the schema's revision {revision}, which isn't this service's. {MOVE_TASKS} ALTER TABLE {VERSION_TABLE}"
+        " RENAME TO other_version;": not is_behind and not is_up_to_date,
+        f"has {found}; this code needs {HEAD}. Run `uv run alembic upgrade head`, or set"
+        " DB_MIGRATE_ON_START=true.": is_behind and not will_migrate,
+        f"doesn't let {role} make a table in the schema {schema}. Type GRANT USAGE, CREATE"
+        f" ON SCHEMA {schema} TO {role};": is_behind and not facts.may_create,
         f"doesn't let {role} change the table `task`. Type ALTER TABLE task OWNER TO {role};"
-        f" ALTER TABLE {VERSION_TABLE} OWNER TO {role};": facts.is_behind and facts.owns_tasks is False,
-        f"has {found}, but no table `task`. Restore it, or start without tasks: {FORGET_VERSION}": (
-            not facts.is_behind and facts.fits is None
-        ),
-        f"has a table `task` that isn't this service's: its columns or their types are others. {MOVE_TASKS} Then"
-        f" {FORGET_VERSION}": not facts.is_behind and facts.fits is False,
-        f"doesn't let {role} use the table `task`. Type GRANT SELECT, INSERT, UPDATE, DELETE ON task TO {role};": (
-            not facts.is_behind and facts.may_use_tasks is False
-        ),
+        f" ALTER TABLE {VERSION_TABLE} OWNER TO {role};": is_behind and facts.owns_tasks is False,
+        f"has {found}, but no table `task`. Restore it, or, to start without"
+        f" tasks, type {FORGET_VERSION}": is_up_to_date and facts.fits is None,
+        f"has a table `task` that isn't this service's: its columns or their types are others. {MOVE_TASKS}"
+        f" Then {FORGET_VERSION}": is_up_to_date and facts.fits is False,
+        f"doesn't let {role} use the table `task`. Type GRANT SELECT, INSERT, UPDATE, DELETE"
+        f" ON task TO {role};": is_up_to_date and facts.may_use_tasks is False,
     }
     if reason := next((words for words, holds in reasons.items() if holds), ""):
         raise StartupError(f"The database of DATABASE_URL {reason}")

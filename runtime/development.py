@@ -28,11 +28,7 @@ SECRET_LENGTH = max(SECRET_BYTES.values())
 # A link isn't followed, and a pipe isn't waited for. Windows has neither flag.
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 DEMO_USER = "demo"
-DEMO_TOKEN_LIFETIME = timedelta(days=7)
 LISTEN_PATIENCE_SECONDS = 10.0
-LISTEN_POLL_SECONDS = 0.05
-# A server opens its socket early, while few descriptors are taken.
-SEARCHED_DESCRIPTORS = 1024
 # Any family's names fit, and tell which it is.
 LONGEST_NAMES = getattr(socket, "AF_UNIX", socket.AF_INET)
 
@@ -44,14 +40,10 @@ def development_secret() -> str:
     try:
         if not os.path.lexists(SECRET_FILE):
             make_secret()
-        secret = read_secret()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartupError(
-            f"No secret is set, and {SECRET_FILE} can't be used ({error}). Delete it, or set BETTER_AUTH_SECRET."
-        ) from None
-    if len(secret) < SECRET_LENGTH:
-        raise StartupError(f"{SECRET_FILE} is damaged. Delete it.")
-    return secret
+        return read_secret()
+    except (OSError, ValueError) as error:
+        reason = f"No secret is set, and {SECRET_FILE} can't be used ({error}). Delete it, or set BETTER_AUTH_SECRET."
+        raise StartupError(reason) from None
 
 
 def make_secret() -> None:
@@ -68,10 +60,13 @@ def make_secret() -> None:
 def read_secret() -> str:
     with open(SECRET_FILE, opener=lambda path, flags: os.open(path, flags | NO_FOLLOW)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("it is no regular file")
+            raise ValueError("it is no regular file")
         # Only the file's owner can do this.
         SECRET_FILE.chmod(0o600)
-        return file.read(1024)
+        secret = file.read(1024)
+    if len(secret) < SECRET_LENGTH:
+        raise ValueError("it is damaged")
+    return secret
 
 
 async def print_demo(secret: str, algorithm: str) -> None:
@@ -84,11 +79,11 @@ async def print_demo(secret: str, algorithm: str) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(LISTEN_PATIENCE_SECONDS):
             while not (address := listening_address()):  # noqa: ASYNC110 - there is no event
-                await asyncio.sleep(LISTEN_POLL_SECONDS)
+                await asyncio.sleep(0.05)
     hint = "" if address else ", with your server's port in the place of 8000"
     *options, origin = address or ["http://127.0.0.1:8000"]
     now = datetime.now(UTC)
-    token = jwt.encode({"sub": DEMO_USER, "iat": now, "exp": now + DEMO_TOKEN_LIFETIME}, secret, algorithm)
+    token = jwt.encode({"sub": DEMO_USER, "iat": now, "exp": now + timedelta(days=7)}, secret, algorithm)
     headers = "-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json"
     body = "-d", '{"title": "Try the API"}'
     line = shlex.join(["curl", *options, f"{origin}/api/{DEMO_USER}/tasks", *headers, *body])
@@ -118,7 +113,8 @@ def listening_address() -> list[str]:
     """The arguments with which `curl` reaches the socket that this process listens on, or none. Nothing tells
     an application its port, which may be the server's choice (`--port 0`).
     """
-    for descriptor in range(SEARCHED_DESCRIPTORS):
+    # A server opens its socket early, while few descriptors are taken.
+    for descriptor in range(1024):
         with suppress(OSError), socket.fromfd(descriptor, LONGEST_NAMES, socket.SOCK_STREAM) as candidate:
             if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                 match candidate.getsockname():

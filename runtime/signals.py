@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import uvicorn
 
@@ -30,13 +29,10 @@ def ending_at_once() -> Iterator[None]:
     """Within it, SIGTERM and SIGINT end the process at once. A server only notes them until the start
     is over, which may never be.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     server = uvicorn_server()
-    handlers: dict[int, Any] = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
-    # One that is ignored stays so.
-    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    # Only the main thread may set a handler. A signal that is ignored stays so.
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
     for number in handlers:
         signal.signal(number, signal.SIG_DFL)
     # uvicorn notes one while it imports the application, too.

@@ -31,9 +31,8 @@ class NotStarted:
 
     def __getattr__(self, name: str) -> Any:
         raise ServiceUnavailable(
-            "The service wasn't started: its server runs no lifespan. Turn it on (uvicorn: --lifespan on), or, where"
-            " the service is mounted in another application, enter main.app.router.lifespan_context(main.app) in the"
-            " lifespan of that one.",
+            "The service wasn't started: its server runs no lifespan. Turn it on (uvicorn: --lifespan on), or enter"
+            " main.app.router.lifespan_context(main.app) in the lifespan of the application that mounts it.",
             detail="The service has not started",
         )
 
@@ -71,11 +70,8 @@ async def prepare_once(database: Database, settings: Settings, deadline: float |
         facts = await find_facts(database)
         refuse_misfits(facts, will_migrate=False)
     if facts.is_ahead:
-        logger.warning(
-            "The schema is of a later version, %s, than this code, %s: a deploy is under way, or was rolled back."
-            " The service serves it all the same.",
-            *(facts.revision, HEAD),
-        )
+        message = "The schema is of a later version, %s, than this code, %s: a deploy is under way, or was rolled back."
+        logger.warning(message, facts.revision, HEAD)
 
 
 async def find_facts(database: Database) -> Facts:

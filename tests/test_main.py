@@ -49,7 +49,7 @@ def list_kept(folder: Path) -> list[str]:
         pytest.param(("--host", "::1"), id="ipv6"),
     ],
 )
-async def test_a_newcomer_pastes_a_line_and_has_a_task(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+async def test_the_printed_curl_line_creates_a_task(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     async with uvicorn_process(tmp_path, *arguments) as server:
         line = (await server.wait_for(r"\n(curl .+)\n"))[1]
         assert '"title":"Try the API"' in await run_curl(line)
@@ -69,7 +69,7 @@ async def test_a_newcomer_pastes_a_line_and_has_a_task(tmp_path: Path, arguments
 
 
 @pytest.mark.requirement("T128")
-async def test_several_workers_and_their_successors_print_one_token(tmp_path: Path) -> None:
+async def test_workers_and_their_successors_print_one_token(tmp_path: Path) -> None:
     async with uvicorn_process(tmp_path, "--workers", "2") as server:
         await server.wait_for(r"(?s)(?:startup complete.*){2}")
         await server.wait_for(r"\ncurl .+\n")
@@ -83,7 +83,7 @@ async def test_several_workers_and_their_successors_print_one_token(tmp_path: Pa
 
 
 @pytest.mark.requirement("T128")
-async def test_a_token_is_printed_once_for_all_reloads_and_again_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_token_is_printed_once_a_start_not_once_a_reload(tmp_path: Path) -> None:
     for _ in range(2):
         async with uvicorn_process(tmp_path, "--reload", WATCHFILES_FORCE_POLLING="1") as server:
             await server.wait_for(r"\ncurl .+\n")
@@ -100,7 +100,7 @@ async def test_a_token_is_printed_once_for_all_reloads_and_again_at_the_next_sta
 
 
 @pytest.mark.requirement("T030")
-async def test_with_a_secret_there_is_no_demo(tmp_path: Path) -> None:
+async def test_there_is_no_demo_with_a_secret(tmp_path: Path) -> None:
     async with uvicorn_process(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
         await server.url()
 
@@ -123,7 +123,7 @@ async def test_a_damaged_development_secret_is_refused(tmp_path: Path, content: 
 
 
 @pytest.mark.requirement("T073")
-async def test_every_line_is_in_the_one_format(tmp_path: Path) -> None:
+async def test_every_log_line_has_the_same_format(tmp_path: Path) -> None:
     async with uvicorn_process(tmp_path, BETTER_AUTH_SECRET=SECRET) as server:
         async with httpx.AsyncClient(base_url=await server.url()) as client:
             assert (await client.get("/health")).status_code == 200
@@ -150,7 +150,7 @@ async def test_debug_logs_each_statement_once(tmp_path: Path) -> None:
 
 @pytest.mark.requirement("T062")
 @pytest.mark.parametrize("http", ["httptools", "h11"])
-async def test_a_websocket_handshake_is_answered_as_plain_http(tmp_path: Path, http: str) -> None:
+async def test_a_websocket_handshake_is_answered_as_http(tmp_path: Path, http: str) -> None:
     handshake = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
@@ -169,7 +169,7 @@ async def test_a_websocket_handshake_is_answered_as_plain_http(tmp_path: Path, h
 
 
 @pytest.mark.requirement("T029", "T078")
-async def test_a_refusal_is_plain_and_not_a_success(tmp_path: Path) -> None:
+async def test_refused_settings_end_the_start_plainly(tmp_path: Path) -> None:
     environment = {
         "DATABASE_URL": "postgresql://user:hunter2@host/todo?surprise=1",
         "BETTER_AUTH_SECRET": "hunter2",
@@ -185,7 +185,7 @@ async def test_a_refusal_is_plain_and_not_a_success(tmp_path: Path) -> None:
 
 
 @pytest.mark.requirement("T052", "T078")
-async def test_a_database_that_cannot_serve_ends_the_start_plainly(tmp_path: Path, make_database: MakeDatabase) -> None:
+async def test_a_missing_database_ends_the_start_plainly(tmp_path: Path, make_database: MakeDatabase) -> None:
     url = (await make_database("postgresql")).replace("todo_test", "no_such")
     async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
         assert await server.end() != 0
@@ -217,7 +217,7 @@ def test_every_server_finds_the_application() -> None:
 
 
 @pytest.mark.requirement("T114")
-async def test_a_server_without_a_lifespan_is_told_so(tmp_path: Path) -> None:
+async def test_a_server_without_a_lifespan_gets_503s(tmp_path: Path) -> None:
     async with (
         uvicorn_process(tmp_path, "--lifespan", "off", BETTER_AUTH_SECRET=SECRET) as server,
         httpx.AsyncClient(base_url=await server.url()) as client,
@@ -234,7 +234,7 @@ async def test_a_server_without_a_lifespan_is_told_so(tmp_path: Path) -> None:
     assert "Traceback" not in server.output
 
 
-async def test_what_fails_in_the_background_is_told(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_background_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def fail() -> None:
         raise ValueError("unforeseen")
 

@@ -80,7 +80,7 @@ async def test_models_and_migrations_are_equal(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T041")
-async def test_the_check_can_fail(database_url: str) -> None:
+async def test_a_missing_index_is_found(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
     await upgrade_schema(settings)
 
@@ -91,7 +91,7 @@ async def test_the_check_can_fail(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T040")
-async def test_the_table_of_tasks(make_database: MakeDatabase) -> None:
+async def test_the_task_table_has_these_columns(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     await upgrade_schema(make_settings(database_url=url))
 
@@ -138,7 +138,7 @@ async def test_better_auths_tables_stay_untouched(make_database: MakeDatabase) -
 
 
 @pytest.mark.requirement("T041", "T043")
-async def test_only_our_two_tables_are_made(database_url: str) -> None:
+async def test_only_two_tables_are_created(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
     await upgrade_schema(settings)
 
@@ -151,7 +151,7 @@ async def test_only_our_two_tables_are_made(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T042")
-async def test_many_may_start_at_once_on_an_empty_database(database_url: str) -> None:
+async def test_many_services_start_at_once_on_an_empty_database(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
 
     async def start() -> None:
@@ -165,7 +165,7 @@ async def test_many_may_start_at_once_on_an_empty_database(database_url: str) ->
 
 
 @pytest.mark.requirement("T042")
-async def test_many_processes_may_migrate_at_once(database_url: str) -> None:
+async def test_many_processes_migrate_at_once(database_url: str) -> None:
     runs = await asyncio.gather(*(upgrade_by_hand(database_url) for _ in range(3)))
 
     logs = [log for _, _, log in runs]
@@ -175,7 +175,7 @@ async def test_many_processes_may_migrate_at_once(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T041")
-async def test_a_migration_that_fails_leaves_the_schema_as_it_was(database_url: str) -> None:
+async def test_a_failed_migration_changes_nothing(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
     database = Database(settings)
     async with database.engine.begin() as connection:
@@ -205,7 +205,7 @@ async def migrate_to(settings: Settings, revision: str) -> None:
 
 
 @pytest.mark.requirement("T041", "T091")
-async def test_tasks_from_before_keys_stay_and_take_part(database_url: str) -> None:
+async def test_tasks_from_before_idempotency_keys_work(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
     await migrate_to(settings, "0001")
     database = Database(settings)
@@ -230,7 +230,7 @@ async def test_tasks_from_before_keys_stay_and_take_part(database_url: str) -> N
 
 
 @pytest.mark.requirement("T041")
-async def test_an_upgrade_that_fails_leaves_the_version_before_whole(database_url: str) -> None:
+async def test_a_failed_upgrade_leaves_the_old_version_whole(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
     await migrate_to(settings, "0001")
     database = Database(settings)
@@ -255,7 +255,7 @@ async def test_an_upgrade_that_fails_leaves_the_version_before_whole(database_ur
 
 
 @pytest.mark.requirement("T042")
-async def test_a_migration_that_would_hold_up_everybody_gives_up(
+async def test_a_migration_gives_up_on_a_busy_table(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An ALTER that waits for a long transaction makes all others wait behind it."""
@@ -272,7 +272,7 @@ async def test_a_migration_that_would_hold_up_everybody_gives_up(
 
 
 @pytest.mark.requirement("T042")
-async def test_a_lock_that_is_never_freed_ends_the_start(
+async def test_a_migration_lock_that_stays_held_ends_the_start(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("migrations.LOCK_PATIENCE_SECONDS", 0.2)
@@ -287,7 +287,7 @@ async def test_a_lock_that_is_never_freed_ends_the_start(
 
 
 @pytest.mark.requirement("T041")
-async def test_the_start_can_leave_the_schema_alone(database_url: str) -> None:
+async def test_a_start_can_leave_the_schema_alone(database_url: str) -> None:
     settings = make_settings(database_url=database_url, db_migrate_on_start=False)
 
     with pytest.raises(StartupError, match="uv run alembic upgrade head"):
@@ -301,7 +301,7 @@ async def test_the_start_can_leave_the_schema_alone(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T041")
-async def test_the_sql_can_be_read_before_it_runs() -> None:
+async def test_alembic_prints_the_sql_without_running_it() -> None:
     code, sql, _ = await upgrade_by_hand("", "--sql")
 
     assert code == 0
@@ -323,7 +323,7 @@ async def test_the_sql_can_be_read_before_it_runs() -> None:
         ),
     ],
 )
-async def test_the_command_line_refuses_as_plainly_as_the_service(url: str, start: str) -> None:
+async def test_the_command_line_refuses_in_plain_words(url: str, start: str) -> None:
     code, _, message = await upgrade_by_hand(url)
 
     assert code == 1

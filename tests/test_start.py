@@ -74,9 +74,7 @@ async def until_told(caplog: pytest.LogCaptureFixture, level: int) -> None:
 
 
 @pytest.mark.requirement("T052")
-async def test_a_start_waits_for_a_database_that_wakes(
-    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_start_waits_for_its_database(make_database: MakeDatabase, caplog: pytest.LogCaptureFixture) -> None:
     async with proxy_to(await make_database("postgresql")) as proxy:
         proxy.passes.clear()
         waiting = asyncio.create_task(start(make_settings(database_url=proxy.url, db_connect_timeout=0.5)))
@@ -106,7 +104,7 @@ async def test_a_start_gives_up_with_a_plain_reason(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.requirement("T052")
-async def test_a_silent_database_ends_a_start_in_time(
+async def test_a_start_gives_up_on_a_silent_database_in_time(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("runtime.startup.START_PATIENCE_SECONDS", 0.5)
@@ -124,7 +122,7 @@ async def test_a_silent_database_ends_a_start_in_time(
         ("sqlite:///{file}", "file is not a database"),
     ],
 )
-async def test_a_start_does_not_wait_where_that_is_vain(
+async def test_a_start_does_not_wait_where_that_is_no_use(
     make_database: MakeDatabase, tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, reason: str
 ) -> None:
     postgres = (await make_database("postgresql")).replace("todo_test", "no_such")
@@ -164,7 +162,7 @@ GOT_THROUGH = fatal("3D000", "it got through")
         ("", fatal("08P01", "unsupported startup parameter: x"), "pgbouncer=true"),
     ],
 )
-async def test_what_a_server_refuses_is_told_at_once_with_its_cure(
+async def test_a_refusal_ends_the_start_at_once_with_its_cure(
     tls: ssl.SSLContext, tmp_path: Path, caplog: pytest.LogCaptureFixture, query: str, answer: bytes, hint: str
 ) -> None:
     async with pretending(answer, tls) as (port, received):
@@ -188,7 +186,7 @@ async def test_what_a_server_refuses_is_told_at_once_with_its_cure(
         ("", fatal("53300", "sorry, too many clients already"), "too many clients"),
     ],
 )
-async def test_what_a_server_may_get_over_is_waited_for(
+async def test_a_start_waits_out_what_a_server_gets_over(
     monkeypatch: pytest.MonkeyPatch,
     tls: ssl.SSLContext,
     caplog: pytest.LogCaptureFixture,
@@ -239,7 +237,7 @@ def worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.requirement("T110")
-async def test_a_worker_outwaits_what_would_end_a_single_process(
+async def test_a_worker_waits_longer_than_a_single_process(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, worker: None
 ) -> None:
     monkeypatch.setattr("runtime.startup.START_PATIENCE_SECONDS", 1)
@@ -255,7 +253,7 @@ async def test_a_worker_outwaits_what_would_end_a_single_process(
 
 
 @pytest.mark.requirement("T110")
-async def test_a_worker_outwaits_what_waiting_alone_does_not_mend(
+async def test_a_worker_waits_until_somebody_mends_the_schema(
     database_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, worker: None
 ) -> None:
     settings = make_settings(database_url=database_url)
@@ -274,7 +272,7 @@ async def test_a_worker_outwaits_what_waiting_alone_does_not_mend(
 
 
 @pytest.mark.requirement("T111")
-def test_the_revisions_are_those_of_the_migrations() -> None:
+def test_revisions_are_those_of_the_migrations() -> None:
     scripts = ScriptDirectory.from_config(Config(toml_file=CONFIG_FILE))
 
     assert [script.revision for script in scripts.walk_revisions()][::-1] == REVISIONS
@@ -290,7 +288,7 @@ both_ways = pytest.mark.parametrize("migrates", ["true", "false"])
 
 @pytest.mark.requirement("T111")
 @both_ways
-async def test_a_schema_that_is_ahead_is_served_with_one_warning(
+async def test_a_later_schema_is_served_with_one_warning(
     database_url: str, caplog: pytest.LogCaptureFixture, migrates: str
 ) -> None:
     await start(make_settings(database_url=database_url))
@@ -309,7 +307,7 @@ async def test_a_schema_that_is_ahead_is_served_with_one_warning(
 @pytest.mark.requirement("T111")
 @both_ways
 @pytest.mark.parametrize("revision", ["0000", "1a2b3c4d5e6f", "999", "09999"])
-async def test_a_revision_that_is_not_ours_is_refused(database_url: str, migrates: str, revision: str) -> None:
+async def test_an_unknown_revision_is_refused(database_url: str, migrates: str, revision: str) -> None:
     await start(make_settings(database_url=database_url))
     settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
     await set_revision(settings, revision)
@@ -319,7 +317,7 @@ async def test_a_revision_that_is_not_ours_is_refused(database_url: str, migrate
 
 @pytest.mark.requirement("T111")
 @pytest.mark.parametrize("revision", ["none", *REVISIONS[:-1]])
-async def test_without_migrating_a_schema_that_is_behind_is_refused(database_url: str, revision: str) -> None:
+async def test_an_old_schema_is_refused_without_migrating(database_url: str, revision: str) -> None:
     settings = make_settings(database_url=database_url, db_migrate_on_start=False)
     if revision != "none":
         await upgrade_to(settings, revision)
@@ -348,7 +346,7 @@ async def upgrade_to(settings: Settings, revision: str) -> None:
 
 @pytest.mark.requirement("T112")
 @both_ways
-async def test_a_table_of_that_name_is_refused_until_it_is_renamed(database_url: str, migrates: str) -> None:
+async def test_a_foreign_task_table_is_refused_until_renamed(database_url: str, migrates: str) -> None:
     settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
     await run(settings, TUTORIAL)
 
@@ -381,7 +379,7 @@ def cure_in(message: str) -> str:
     ],
 )
 @pytest.mark.filterwarnings("ignore:Did not recognize type")
-async def test_a_table_that_requests_could_not_use_is_refused(
+async def test_a_table_that_requests_cannot_use_is_refused(
     make_database: MakeDatabase, migrates: str, change: str
 ) -> None:
     settings = make_settings(database_url=await make_database("postgresql"), db_migrate_on_start=migrates)
@@ -402,7 +400,7 @@ async def test_a_table_that_requests_could_not_use_is_refused(
         "ADD COLUMN number bigint GENERATED BY DEFAULT AS IDENTITY",
     ],
 )
-async def test_a_table_that_is_wider_than_ours_is_served(make_database: MakeDatabase, change: str) -> None:
+async def test_a_wider_table_is_served(make_database: MakeDatabase, change: str) -> None:
     settings = make_settings(database_url=await make_database("postgresql"))
     await upgrade_schema(settings)
     await run(settings, f"ALTER TABLE task {change}")
@@ -462,7 +460,7 @@ async def site(make_database: MakeDatabase) -> AsyncIterator[Site]:
         ),
     ],
 )
-async def test_a_right_that_is_missing_is_told_by_the_statement_that_gives_it(
+async def test_a_missing_right_is_named_with_its_grant(
     site: Site, revision: str | None, statements: str, reason: str
 ) -> None:
     if revision is not None:
@@ -486,7 +484,7 @@ async def test_a_right_that_is_missing_is_told_by_the_statement_that_gives_it(
 
 
 @pytest.mark.requirement("T112")
-async def test_a_role_that_may_not_connect_is_told_so_at_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_role_that_may_not_connect_is_refused_at_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     await site.admin.execute(f'REVOKE CONNECT ON DATABASE "{make_url(site.owner.database.url).database}" FROM PUBLIC')
 
     assert "GRANT CONNECT ON DATABASE" in await refusal_of(site.settings)
@@ -495,7 +493,7 @@ async def test_a_role_that_may_not_connect_is_told_so_at_once(site: Site, caplog
 
 
 @pytest.mark.requirement("T112")
-async def test_a_schema_that_is_up_to_date_needs_no_right_to_change_it(site: Site) -> None:
+async def test_a_current_schema_needs_no_right_to_change_it(site: Site) -> None:
     await upgrade_schema(site.owner)
     await site.admin.execute(
         f"GRANT SELECT ON task_schema_version TO {site.role};"
@@ -507,7 +505,7 @@ async def test_a_schema_that_is_up_to_date_needs_no_right_to_change_it(site: Sit
 
 
 @pytest.mark.requirement("T052")
-async def test_a_database_that_cannot_hold_every_text_is_refused(postgres: str) -> None:
+async def test_a_database_without_utf8_is_refused(postgres: str) -> None:
     name = f"todo_test_latin1_{uuid4().hex}"
     admin = await asyncpg.connect(postgres)
     await admin.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")

@@ -50,7 +50,7 @@ async def start(
 
 
 @pytest.mark.requirement("T052")
-async def test_a_start_that_succeeds() -> None:
+async def test_a_start_that_succeeds_is_reported() -> None:
     sent, raised = await start()
 
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
@@ -58,7 +58,7 @@ async def test_a_start_that_succeeds() -> None:
 
 
 @pytest.mark.requirement("T052")
-async def test_a_start_that_is_refused_is_told_in_its_own_words() -> None:
+async def test_a_refused_start_is_reported_in_plain_words() -> None:
     sent, raised = await start(StartupError("plain words"))
 
     assert sent == [{"type": "lifespan.startup.failed", "message": "The service can't start.\nplain words"}]
@@ -66,7 +66,7 @@ async def test_a_start_that_is_refused_is_told_in_its_own_words() -> None:
 
 
 @pytest.mark.requirement("T052")
-async def test_a_start_that_fails_unforeseen_keeps_its_traceback() -> None:
+async def test_an_unforeseen_failure_keeps_its_traceback() -> None:
     sent, raised = await start(ValueError("unforeseen"))
 
     (message,) = sent
@@ -76,7 +76,7 @@ async def test_a_start_that_fails_unforeseen_keeps_its_traceback() -> None:
 
 
 @pytest.mark.requirement("T052")
-async def test_an_end_that_fails_is_reported_once() -> None:
+async def test_a_shutdown_that_fails_is_reported_once() -> None:
     sent, raised = await start(at_end=ValueError("unforeseen"))
 
     assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
@@ -84,7 +84,7 @@ async def test_an_end_that_fails_is_reported_once() -> None:
 
 
 @pytest.mark.requirement("T128")
-async def test_where_no_port_is_found_the_token_says_so(
+async def test_the_demo_says_where_no_port_was_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def find_listener(connection: Any, family: str, path: str) -> None:
 
 @pytest.mark.requirement("T128")
 @pytest.mark.parametrize("family", ["tcp", "unix", "abstract"])
-def test_the_address_of_a_listening_socket(tmp_path: Path, family: str) -> None:
+def test_the_address_of_a_listening_socket_is_found(tmp_path: Path, family: str) -> None:
     path = str(tmp_path / "here.sock")
     # In a process of its own: others of this run listen, too.
     context = multiprocessing.get_context("spawn")
@@ -147,7 +147,7 @@ def test_the_development_secret_is_made_once(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.requirement("T128")
 @pytest.mark.parametrize("kind", ["link", "dangling", "folder", "pipe"])
-def test_what_is_no_file_of_its_own_is_no_development_secret(
+def test_only_a_regular_file_is_a_development_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -169,7 +169,7 @@ def test_what_is_no_file_of_its_own_is_no_development_secret(
 
 
 @pytest.mark.requirement("T128")
-def test_a_start_that_leaves_no_mark_counts_as_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_can_leave_no_mark_is_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     monkeypatch.chdir(folder)

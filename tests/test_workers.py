@@ -1,10 +1,10 @@
 """Two workers on one database, as `uvicorn --workers 2` runs them."""
-# [Task]: T085, T110, T113 [From]: specs/performance.md, specs/reliability.md
+# [Task]: T085, T092, T110, T113 [From]: specs/performance.md, specs/reliability.md
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,7 @@ import uvicorn
 from sqlalchemy import make_url
 
 from migrations import ADVISORY_LOCK
-from runtime.signals import ending_at_once
+from runtime.signals import ending_at_once, limit_stop
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to
@@ -29,7 +29,7 @@ BOTH_STARTED = r"(?s)(?=.*server process \[(\d+)\].*server process \[(\d+)\])(?=
 
 @pytest.mark.requirement("T085")
 @pytest.mark.parametrize("backend", ["sqlite", "postgresql"])
-async def test_what_one_worker_has_acknowledged_the_other_shows(
+async def test_one_worker_shows_what_another_has_written(
     make_database: MakeDatabase, tmp_path: Path, backend: str
 ) -> None:
     settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": await make_database(backend)}
@@ -128,7 +128,7 @@ async def deployed(make_database: MakeDatabase) -> AsyncIterator[Deployed]:
         ),
     ],
 )
-async def test_a_worker_that_can_not_start_ends_nobody(
+async def test_a_worker_that_cannot_start_ends_no_other(
     deployed: Deployed, tmp_path: Path, break_it: Any, line: str, mend_it: Any
 ) -> None:
     """uvicorn's parent ends all workers with one whose start failed."""
@@ -142,7 +142,7 @@ async def test_a_worker_that_can_not_start_ends_nobody(
         killed, spared = (int(pid) for pid in (await server.wait_for(BOTH_STARTED)).groups())
         await change(break_it)
         psutil.Process(killed).kill()
-        await server.wait_for(rf"start - {line}")
+        await server.wait_for(rf"runtime.startup - {line}")
         async with httpx.AsyncClient(base_url=url, timeout=60) as client:
             assert (await client.get("/health")).status_code == 200
             assert psutil.pid_exists(spared)
@@ -164,7 +164,7 @@ from main import app
 
 
 @pytest.mark.requirement("T113")
-async def test_a_stop_while_the_application_is_imported_ends_the_start(tmp_path: Path) -> None:
+async def test_a_stop_during_the_import_ends_the_start(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(STOPPED_AT_IMPORT)
     settings = {"BETTER_AUTH_SECRET": SECRET, "DATABASE_URL": "postgresql://u@127.0.0.1:9/todo"}
     arguments = ("--workers", "2", "--app-dir", str(tmp_path))
@@ -174,29 +174,43 @@ async def test_a_stop_while_the_application_is_imported_ends_the_start(tmp_path:
     assert "Trying again" not in server.output
 
 
+@contextmanager
+def handled_by(server: uvicorn.Server) -> Iterator[None]:
+    """As if this server ran the process."""
+    before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        assert signal.signal(number, handler) == server.handle_exit
+
+
 @pytest.mark.requirement("T113")
-def test_a_stop_that_a_server_has_taken_note_of_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_that_uvicorn_has_noted_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     server = uvicorn.Server(uvicorn.Config("main:app", log_config=None))
     raised: list[int] = []
     monkeypatch.setattr("signal.raise_signal", raised.append)
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, server.handle_exit) for number in numbers]
-    try:
+    with handled_by(server):
         for stops, expected in ((False, []), (True, [signal.SIGTERM])):
             server.should_exit = stops
             with ending_at_once():
                 assert raised == expected
-            assert [signal.getsignal(number) for number in numbers] == [server.handle_exit] * 2
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)
+            assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == server.handle_exit
+
+
+@pytest.mark.requirement("T092")
+@pytest.mark.parametrize(("given", "limit"), [(None, 2), (7, 7)])
+def test_uvicorn_limits_a_stop_unless_it_was_told_its_own(given: int | None, limit: int) -> None:
+    config = uvicorn.Config("main:app", log_config=None, timeout_graceful_shutdown=given)
+    with handled_by(uvicorn.Server(config)):
+        limit_stop(1.5)
+
+    assert config.timeout_graceful_shutdown == limit
 
 
 @pytest.mark.requirement("T113")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=["one process", "two workers"])
 @pytest.mark.parametrize("cause", ["away", "silent", "lock"])
-async def test_a_stop_ends_a_start_that_waits(
+async def test_a_stop_ends_a_waiting_start(
     make_database: MakeDatabase, tmp_path: Path, number: signal.Signals, arguments: tuple[str, ...], cause: str
 ) -> None:
     url = await make_database("postgresql")

@@ -11,7 +11,7 @@ from tests.service import counted, make_settings, running
 
 
 @pytest.mark.requirement("T087")
-async def test_a_database_that_shuts_down_is_503_by_its_name(killable: PrivatePostgres) -> None:
+async def test_a_database_that_shuts_down_is_503(killable: PrivatePostgres) -> None:
     database = await killable.make_database()
     settings = make_settings(database_url=killable.url(database), db_pool_size=1)
     async with running(settings) as service:
