@@ -113,7 +113,7 @@ def create_app(settings: Settings) -> FastAPI:
         middleware=[
             Middleware(PlainStartupErrors),
             *([Middleware(RedactSpans)] if telemetry["tracing"] else []),
-            Middleware(RequestLog),
+            Middleware(RequestLog, is_measured=settings.metrics_token is not None),
             Middleware(Normalize),
             Middleware(
                 Cors,
