@@ -29,8 +29,6 @@ SECRET_LENGTH = max(SECRET_BYTES.values())
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 DEMO_USER = "demo"
 LISTEN_PATIENCE_SECONDS = 10.0
-# Any family's names fit, and tell which it is.
-LONGEST_NAMES = getattr(socket, "AF_UNIX", socket.AF_INET)
 
 
 def development_secret() -> str:
@@ -115,9 +113,11 @@ def listening_address() -> list[str]:
     """
     # A server opens its socket early, while few descriptors are taken.
     for descriptor in range(1024):
-        with suppress(OSError), socket.fromfd(descriptor, LONGEST_NAMES, socket.SOCK_STREAM) as candidate:
-            if candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                match candidate.getsockname():
+        with suppress(OSError):
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(descriptor)) as candidate:
+                match candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) and candidate.getsockname():
                     case str(path):
                         return ["--unix-socket", str(Path(path).absolute()), "http://localhost"]
                     case str(host), int(port), *_:
