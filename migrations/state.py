@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from alembic.migration import MigrationContext
 from sqlalchemy import Connection, Dialect, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType, TypeEngine
@@ -19,7 +18,7 @@ TASKS = Task.metadata.tables["task"]
 VERSION_TABLE = "task_schema_version"
 REVISIONS = sorted(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*.py"))
 HEAD = REVISIONS[-1]
-
+READ_REVISIONS = text("SELECT version_num FROM task_schema_version")
 # What Postgres says of itself and of the service's role. A right to something that isn't there is null.
 READ_FACTS = text("""
 SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user) AS role,
@@ -65,10 +64,9 @@ def read_facts(connection: Connection) -> Facts:
         found = dict(connection.execute(READ_FACTS).mappings().one())
     else:
         connection.exec_driver_sql("BEGIN")
-    if found.get("may_read_version", True):
-        versions = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        found["revision"] = ", ".join(versions.get_current_heads())
     inspector = inspect(connection)
+    if inspector.has_table(VERSION_TABLE) and found.get("may_read_version", True):
+        found["revision"] = ", ".join(connection.scalars(READ_REVISIONS))
     if inspector.has_table(TASKS.name):
         found["fits"] = can_serve(inspector.get_columns(TASKS.name), connection.dialect)
     return Facts(**found)
