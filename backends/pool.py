@@ -1,6 +1,4 @@
-"""An engine whose pool lets go of connections that have idled, and asyncpg connections that end in
-bounded time.
-"""
+"""An engine whose pool closes spare connections, and asyncpg connections that close in bounded time."""
 # [Task]: T051, T089, T103, T105 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
@@ -18,9 +16,10 @@ from config import Settings
 from metrics import CONNECTIONS_IN_USE, REQUESTS_WAITING
 
 CLOSE_TIMEOUT_SECONDS = 3.0
-# A connection above `DB_POOL_SIZE` goes after so long without use.
+# A connection above `DB_POOL_SIZE` is closed when it has idled for this long.
 SPARE_IDLE_SECONDS = 30.0
 TRIM_SECONDS = 1.0
+# Behind a pooler, a cancel request is sent this many times.
 CANCELS = 4
 CANCEL_PAUSE_SECONDS = 0.25
 
@@ -31,32 +30,32 @@ def make_engine(settings: Settings, connect_args: dict[str, Any]) -> AsyncEngine
         settings.database.url,
         connect_args=connect_args,
         hide_parameters=True,
-        # SQLAlchemy closes an overflow connection as soon as it comes back; `Pool` waits a while.
+        # SQLAlchemy closes an overflow connection as soon as it is returned; `Pool` waits a while.
         pool_size=settings.db_pool_size + settings.db_max_overflow,
         max_overflow=0,
         pool_timeout=settings.db_pool_timeout,
         pool_recycle=settings.db_pool_recycle,
-        # The connections that a quiet service doesn't need should idle.
+        # The last returned is the next used, so that spare connections idle.
         pool_use_lifo=True,
-        # Whoever begins a transaction here ends it.
+        # Each transaction of the service is ended where it is begun.
         pool_reset_on_return=None,
     )
 
 
 class Pool:
-    """Watches an engine's connections. Those above `DB_POOL_SIZE` go when they have idled."""
+    """Counts an engine's connections, and closes those above `DB_POOL_SIZE` that have idled."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
-        # Free places and since when, in the pool's order: it hands out the last.
+        # Each free place with the time of its return, in the pool's order: the last is used next.
         self.idle: dict[ConnectionPoolEntry, float] = {}
         self._in_use = set[ConnectionPoolEntry]()
         self._kept = settings.db_pool_size
         self._is_measured = settings.metrics_token is not None
         self.waiting = REQUESTS_WAITING.track_inprogress() if self._is_measured else contextlib.nullcontext()
         self._trimming: asyncio.TimerHandle | None = None
-        # The loop alone would not keep these tasks.
+        # The event loop keeps only weak references to tasks.
         self._ending = set[asyncio.Task[None]]()
-        # First, since other listeners may wait for the database.
+        # Inserted first, since other listeners may wait for the database.
         event.listen(engine.sync_engine, "connect", self._note_connect, insert=True)
         event.listen(engine.sync_engine, "checkout", self._note_checkout)
         event.listen(engine.sync_engine, "checkin", self._note_return)
@@ -93,7 +92,7 @@ class Pool:
 
     def _note_return(self, _connection: Any, place: ConnectionPoolEntry) -> None:
         self.idle[place] = time.monotonic()
-        if place in self._in_use:  # one that got no connection is given back, too
+        if place in self._in_use:  # a place that got no connection is returned, too
             self._in_use.remove(place)
             if self._is_measured:
                 CONNECTIONS_IN_USE.dec()
@@ -110,13 +109,13 @@ class Pool:
         for place in idle[:spare]:
             del self.idle[place]
             self.end(place.driver_connection)
-            # The place gets a new connection when it is needed again.
+            # The pool connects anew when it needs the place again.
             place.invalidate(soft=True)
         self._trim_later()
 
 
 async def close_quietly(driver: Any) -> None:
-    # asyncpg aborts what it can't close, and nobody is left who needs to know why.
+    # asyncpg aborts a connection that it can't close, and no request waits for the reason.
     with contextlib.suppress(Exception):
         await driver.close()
 
@@ -124,8 +123,8 @@ async def close_quietly(driver: Any) -> None:
 class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg ships no types
     """An asyncpg connection that closes in bounded time and names its statements at random.
 
-    asyncpg waits for the server to hang up, and counts statements, so that all processes give the
-    same names: behind an undeclared transaction pooler, one's SELECT would be another's DELETE.
+    asyncpg waits for the server to hang up. It numbers its statements, so that all processes use the
+    same names: behind an undeclared transaction pooler, one's SELECT would run another's DELETE.
     """
 
     async def prepare(self, query: str, **options: Any) -> Any:
@@ -137,14 +136,14 @@ class BoundedConnection(asyncpg.Connection):  # type: ignore[misc] # asyncpg shi
 
 
 class PgBouncerConnection(BoundedConnection):
-    """A connection through a transaction pooler, which no server-side limit protects.
+    """A connection through a transaction pooler, whose server sets no limit to a statement.
 
-    A pooler ignores a cancel request while the statement waits for a server, and may give it one the
-    next moment. So closing repeats the request before it hangs up.
+    A pooler ignores a cancel request while the statement waits for a server connection, and may run
+    it the next moment. So closing repeats the request before it hangs up.
     """
 
-    # Unnamed, with asyncpg's cache off: statements are sent along with each use, in the same round
-    # trip, to whichever server the pooler chooses.
+    # Unnamed, with asyncpg's cache off: a statement is sent with each use, in the same round trip, to
+    # the server connection that the pooler chooses.
     prepare = asyncpg.Connection.prepare
 
     async def close(self, *, timeout: float = CLOSE_TIMEOUT_SECONDS) -> None:  # noqa: ASYNC109 - asyncpg's
@@ -152,6 +151,7 @@ class PgBouncerConnection(BoundedConnection):
             await super().close(timeout=timeout)
             return
         try:
+            # asyncpg has no public method that cancels a statement.
             for _ in range(CANCELS):
                 await asyncio.sleep(CANCEL_PAUSE_SECONDS)
                 self._cancel_current_command(self._loop.create_future())

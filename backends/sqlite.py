@@ -1,15 +1,14 @@
-"""SQLite: a file opened so that nothing acknowledged is lost, with one writer at a time, and watched
-in case somebody takes it away.
+"""SQLite: a file opened so that no acknowledged write is lost, with one writer at a time, and checked
+before each use, since somebody may take it away.
 """
 # [Task]: T050, T107, T108, T109 [From]: specs/database/schema.md
 
 import asyncio
-import contextlib
 import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,27 +24,27 @@ from backends.faults import DatabaseUnavailable, Fault, fault_of
 from backends.pool import Pool, make_engine
 from config import Settings
 
-# SQLite waits for a lock in a thread that can't be interrupted. So it waits in pieces, between which
-# a request that has ended is let go.
+# SQLite waits for a lock in a thread that can't be interrupted. So it waits in pieces, and a cancelled
+# request ends after one of them.
 PIECE_SECONDS = 0.25
-# Of the writers, this many have a connection: one writes, while others take or return theirs.
+# This many writers may hold a connection: one writes, while others take or return theirs.
 PLACES = 3
 TAKEN_AWAY = "the file, its -wal or its -shm was taken away; put it back as it was, or restart the service"
 
 # The device and inode of the database, its log and the log's index, or None where there is no file.
 Files = tuple[tuple[int, int] | None, ...]
-# The paths that this process's connections were opened by, and the files that were there.
+# The paths by which this process opened its connections, and the files that it found there.
 OPENED = WeakKeyDictionary[aiosqlite.Connection, tuple[tuple[str, ...], Files]]()
 
 
 def create_engine(settings: Settings, lock_timeout: float | None = None) -> AsyncEngine:
-    """An engine for the file, which is made for its owner alone where there is none."""
+    """An engine for the file. A missing file is created, readable by its owner alone."""
     # Transactions begin by `begin_immediate` alone, not by the driver.
     own = {"timeout": lock_timeout or PIECE_SECONDS, "isolation_level": None}
     engine = make_engine(settings, {**settings.database.connect_args, **own})
-    # SQLite says why it can't be made. One that is there must not be opened: closing it again would
-    # end the locks that SQLite has on it.
-    with contextlib.suppress(OSError):
+    # SQLite itself will say why a file can't be created. An existing one must not be opened: closing it
+    # would end the locks that SQLite holds on it.
+    with suppress(OSError):
         flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY
         os.close(os.open(os.path.realpath(str(engine.url.database)), flags, 0o600))
     event.listen(engine.sync_engine, "do_connect", open_existing)
@@ -56,7 +55,7 @@ def create_engine(settings: Settings, lock_timeout: float | None = None) -> Asyn
 
 
 def open_existing(_dialect: Any, _place: Any, arguments: list[Any], options: dict[str, Any]) -> None:
-    """Opens the file without making it anew: a deleted one would come back without its tables."""
+    """Opens the file without creating it: a deleted one would come back without its tables."""
     arguments[0] = f"{Path(arguments[0]).as_uri()}?mode=rw"
     options["uri"] = True
 
@@ -78,15 +77,15 @@ def next_update(now: str, updated_at: str) -> str:
 
 
 def begin_immediate(connection: Any) -> None:
-    """Takes the write lock at the start: a transaction that reads first could otherwise fail at its
-    write, without waiting, because another has written in between.
+    """Takes the write lock at the start: a transaction that reads first would fail at its write, without
+    waiting, if another has written in between.
     """
     if not connection.get_execution_options().get("is_single_statement"):
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def execute_patiently(cursor: Any, statement: str, parameters: Any, context: Any) -> bool:
-    """Runs a statement again while another process has the lock, until the deadline: nothing was done."""
+    """Runs a statement, again and again until its deadline while another process holds the lock."""
     while True:
         try:
             cursor.execute(statement, parameters)
@@ -101,8 +100,8 @@ def execute_patiently(cursor: Any, statement: str, parameters: Any, context: Any
 class SQLite:
     """Runs statements on the file at the path of `DATABASE_URL`, and on no other.
 
-    Writers queue for `db_statement_timeout`. One that found its own process holding SQLite's lock
-    would sleep, and be overtaken meanwhile.
+    Writers of this process queue for a lock of its own, for `db_statement_timeout`. At SQLite's lock they
+    would sleep, and be overtaken.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -118,8 +117,8 @@ class SQLite:
         event.listen(self.engine.sync_engine, "checkout", self._check_connection)
 
     async def close(self) -> None:
-        # The engine closes connections one by one: the last brings the log into the file, and of two
-        # that end at once each would leave it to the other.
+        # The engine closes connections one by one: the last copies the log into the file, and of two
+        # that close at once each would leave that to the other.
         await self._pool.close()
         await self.engine.dispose()
 
@@ -131,7 +130,7 @@ class SQLite:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """A transaction that may write: the only one of this process."""
+        """Begins the one transaction of this process that may write."""
         async with (
             self._writing(self.engine) as connection,
             AsyncSession(connection, expire_on_commit=False) as session,
@@ -140,14 +139,14 @@ class SQLite:
             yield session
 
     def _connect(self, engine: AsyncEngine) -> AsyncConnection:
-        """A connection that waits for other processes' locks from now on."""
+        """Returns a connection whose patience with other processes' locks begins now."""
         self._refuse_torn()
         return engine.execution_options(lock_deadline=time.monotonic() + self._patience).connect()
 
     @asynccontextmanager
     async def _writing(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-        """Raises `DatabaseUnavailable` where others write for too long, and where what was committed
-        is in a file that was taken away.
+        """Holds a connection and the lock of writers. Raises `DatabaseUnavailable` if others write for too
+        long, or if the commit went to a file that was taken away.
         """
         async with AsyncExitStack() as stack:
             try:
@@ -162,8 +161,8 @@ class SQLite:
             refuse_if(written != self._files())
 
     def _refuse_torn(self) -> None:
-        """Raises `DatabaseUnavailable` where a part of the open database was taken away. A new part
-        would not fit the rest; a whole new database may be opened.
+        """Raises `DatabaseUnavailable` if a part of the open database was taken away: a new part wouldn't
+        fit the rest. A whole new database may be opened.
         """
         found = self._files()
         for driver, (paths, files) in list(OPENED.items()):
@@ -179,8 +178,8 @@ class SQLite:
         OPENED[connection.driver_connection] = (self._paths, place.info["files"])
 
     def _check_connection(self, _connection: Any, place: Any, _proxy: Any) -> None:
-        """Checks a connection on its way out of the pool, which connects anew on `DisconnectionError`."""
-        # One that was opened while the file was read only stays so.
+        """Checks a connection at checkout. On `DisconnectionError` the pool connects anew."""
+        # A connection opened while the file was read only stays read only.
         is_outdated = self._is_writable() and not place.info["is_writable"]
         if is_outdated or place.info["files"] != self._files():
             raise DisconnectionError
@@ -190,20 +189,19 @@ class SQLite:
 
 
 def identify(path: str) -> tuple[int, int] | None:
-    try:
+    """Returns the file's device and inode, or None if it is missing or is a database that was emptied."""
+    with suppress(OSError):
         status = Path(path).stat()
-    except OSError:
-        return None
-    # A database that was emptied is none; its log may well be empty.
-    is_emptied = status.st_size == 0 and not path.endswith(("-wal", "-shm"))
-    return None if is_emptied else (status.st_dev, status.st_ino)
+        if status.st_size or path.endswith(("-wal", "-shm")):
+            return status.st_dev, status.st_ino
+    return None
 
 
 def is_open(driver: aiosqlite.Connection) -> bool:
-    try:
-        return driver.in_transaction in {True, False}
-    except ValueError:
-        return False
+    # sqlite3 raises the second as soon as the connection is closed, aiosqlite the first soon after.
+    with suppress(ValueError, sqlite3.ProgrammingError):
+        return driver.total_changes >= 0
+    return False
 
 
 def refuse_if(is_gone: bool) -> None:  # noqa: FBT001 - the one condition

@@ -5,11 +5,11 @@ import os
 import ssl
 from typing import Literal
 
-# How to speak with a server; False is without.
+# A context for TLS with a server, or False for none.
 TLS = ssl.SSLContext | Literal[False]
 
-# The ways that are tried in turn, each as (verifies the certificate, verifies the name), or False for no TLS.
-# asyncpg would verify nothing for `require`, and go by the machine's files and variables for `prefer`.
+# What is tried in turn: (verifies the certificate, verifies the name), or False for no TLS. asyncpg itself
+# would verify nothing for `require`, and follow files and variables of the machine for `prefer`.
 SSLMODES: dict[str, tuple[tuple[bool, bool] | Literal[False], ...]] = {
     "disable": (False,),
     "allow": (False, (False, False)),
@@ -22,7 +22,7 @@ SSLMODES: dict[str, tuple[tuple[bool, bool] | Literal[False], ...]] = {
 
 
 def choose_tls(sslmode: str, sslrootcert: str | None) -> tuple[TLS, ...]:
-    """Makes what an `sslmode` tries in turn. Raises `ValueError` for an unknown one, and for CAs that can't be read."""
+    """Returns what an `sslmode` tries in turn. Raises `ValueError` if it is unknown, or the CAs can't be read."""
     if sslmode not in SSLMODES:
         raise ValueError(f"has an unknown sslmode; the known ones are {', '.join(SSLMODES)}")
     return tuple(way and make_context(*way, sslrootcert) for way in SSLMODES[sslmode])

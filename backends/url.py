@@ -1,4 +1,4 @@
-"""Reads a `DATABASE_URL` as hosts hand it out into what SQLAlchemy and asyncpg take."""
+"""Translates a `DATABASE_URL`, as hosts hand it out, into the arguments of SQLAlchemy and asyncpg."""
 # [Task]: T044, T045, T046, T116, T117 [From]: specs/database/schema.md
 
 import re
@@ -19,18 +19,18 @@ POSTGRES_SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+
 SQLITE_SCHEMES = ("sqlite", "sqlite+aiosqlite")
 POSTGRES_PORT = 5432
 SUPABASE_POOLER_PORT = 6543
-# Where a URL without a host leads: this machine, as asyncpg looks for it.
+# A URL without a host means this machine. asyncpg looks for its server at these.
 LOCAL_HOSTS = ("/run/postgresql", "/var/run/postgresql", "/tmp", "/private/tmp", "localhost")  # noqa: S108 - Postgres's own
 ANY = ("(?s:.*)", "anything")
-# The query parameters that are taken, each with a pattern of its values, and that pattern in words.
+# The accepted query parameters, each with the pattern of its values, and that pattern in words.
 PARAMETERS = {
     "connect_timeout": ("[1-9][0-9]{0,3}", "a whole number of seconds above 0"),
     "pgbouncer": ("true|false", "true or false"),
-    # The service writes, so that a standby can't serve it.
+    # A standby is no choice, since the service writes.
     "target_session_attrs": ("read-write|primary|any", "read-write, primary, any"),
-    # Their values are checked where they are read.
+    # Checked where they are used.
     **dict.fromkeys(("application_name", "host", "port", "sslmode", "sslrootcert"), ANY),
-    # Dropped: hosts add these for other clients. asyncpg sends SNI, and has no channel binding.
+    # Ignored: hosts add these for other clients. asyncpg sends SNI, and has no channel binding.
     "options": (r"(endpoint|project)(=|%3[Dd])[^\s%]+", "endpoint=… or project=…"),
     "schema": ("public", "public"),
     **dict.fromkeys(("channel_binding", "connection_limit", "pool_timeout", "socket_timeout", "sslnegotiation"), ANY),
@@ -45,9 +45,9 @@ NOT_A_URL = "is not a database URL; write postgresql://user:password@host/databa
 
 
 class Host(NamedTuple):
-    """A place where the server may be, with the ways to speak with it in the order of trying."""
+    """A host of the database, with the TLS modes to try in their order."""
 
-    name: str  # the folder of a Unix socket where it begins with a slash
+    name: str  # the folder of a Unix socket, if it begins with a slash
     port: int
     tls: tuple[TLS, ...]
 
@@ -58,11 +58,11 @@ class Host(NamedTuple):
 
 @dataclass(frozen=True)
 class DatabaseTarget:
-    """The place of the database, and how to connect.
+    """Where the database is, and how to connect.
 
-    `url` goes to SQLAlchemy, `connect_args` to the driver, and the first of `hosts` that serves is
-    connected to. `pooled` says that a transaction pooler (PgBouncer) is in between, which keeps
-    no session: no named prepared statements, no startup parameters of our own.
+    `url` is for SQLAlchemy, `connect_args` are for the driver, and the service connects to the first of
+    `hosts` that serves. `pooled` says that a transaction pooler (PgBouncer) is in between, which keeps
+    no session: it takes no named prepared statements and no startup parameters of ours.
     """
 
     url: URL
@@ -78,16 +78,16 @@ class DatabaseTarget:
 def parse_database_url(text: str) -> DatabaseTarget:
     """Reads a database URL with libpq query parameters (PostgreSQL 18, section 32.1.2).
 
-    Quotes and blanks around it are dropped, and the `psql` before it. Raises `ValueError` with a
-    message that names the parameter at fault and shows no part of the URL, which holds a password.
+    Strips quotes and blanks around it, and a `psql` before it. Raises `ValueError` with a message that
+    names the parameter at fault and shows no part of the URL, which holds a password.
     """
     bare = re.sub(r"^psql\s+(?=\S+$)", "", text.strip(WRAPPING + ";")).strip(WRAPPING)
     if not bare:
         raise ValueError("is set but empty; give it a URL, or unset it for the SQLite file ./todo.db")
     base, _, query = bare.partition("?")
     parts = AUTHORITY.fullmatch(base)
-    # A second @, or one behind a ?, is a password's, and what that cuts off would show up as a host
-    # or a parameter.
+    # A second @, or one after the ?, belongs to a password, whose rest would be taken for a host or a
+    # parameter, and shown.
     if parts is None or base.count("@") > 1 or "@" in query or "%00" in bare:
         raise ValueError(NOT_A_URL)
     login, authority, path = parts.groups()
@@ -125,8 +125,8 @@ def read_postgres(url: URL, authority: str, pairs: Sequence[tuple[str, str]]) ->
 
 
 def read_hosts(authority: str, parameters: Mapping[str, str]) -> tuple[Host, ...]:
-    """Reads the hosts of the query, or else those before the path. A host without a port of its own has the query's,
-    or that before the path.
+    """Reads the hosts of the query, or else those before the path. A host without a port takes the query's port, or
+    else the one before the path.
     """
     listed, ports = parameters["host"], parameters.get("port", "")
     specs = (listed or authority).split(",")
@@ -135,7 +135,7 @@ def read_hosts(authority: str, parameters: Mapping[str, str]) -> tuple[Host, ...
     own_ports = ports.split(",")
     if len(own_ports) not in {1, len(specs)}:
         raise ValueError("has a port parameter with more or fewer values than there are hosts")
-    # Hosts share what their `sslmode` needs, and the CAs are read once.
+    # Hosts share a context, and the CAs are read once.
     tls_for = cache(partial(choose_tls, sslrootcert=parameters.get("sslrootcert")))
     hosts: list[Host] = []
     for spec, own_port in zip(specs, cycle(own_ports), strict=False):
@@ -152,7 +152,7 @@ def read_hosts(authority: str, parameters: Mapping[str, str]) -> tuple[Host, ...
 
 
 def split_host(spec: str) -> tuple[str, str]:
-    if is_address(spec):  # which the query has without brackets
+    if is_address(spec):  # the query has IPv6 addresses without brackets
         return spec, ""
     parts = HOST_AND_PORT.fullmatch(spec)
     if parts is None:
@@ -161,6 +161,6 @@ def split_host(spec: str) -> tuple[str, str]:
 
 
 def refuse(fault: str, names: Iterable[str]) -> None:
-    """Refuses these parameters, if any. What doesn't look like a name may be a part of a password, and isn't shown."""
+    """Refuses these parameters, if any, by name. A name that may be a part of a password isn't shown."""
     if shown := sorted(name if re.fullmatch("[A-Za-z_]+", name) else "(no name)" for name in names):
         raise ValueError(f"has a query parameter {fault}: {', '.join(shown)}")

@@ -605,9 +605,9 @@ DOCUMENTED = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\|$", DOCUMENT.rea
 
 
 def document(fault: Fault) -> tuple[str, ...]:
-    """The cells that the document has of a fault, its SQLSTATEs in place of the prose."""
+    """The cells of a fault in the document, with its SQLSTATEs in place of the prose."""
     row = fault.row
-    sqlstates = (key.partition(" ")[0] for key in row.told_by if isinstance(key, str))
+    sqlstates = (key.partition(" ")[0] for key in row.matches if isinstance(key, str))
     # Where no connection was made, nothing was sent.
     is_sent = row.transient and row.breaks_connection
     repeated = "reads, and what was not sent" if is_sent else "yes" if row.transient or row.rolled_back else ""
