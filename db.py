@@ -1,4 +1,4 @@
-"""The one door to the database: single statements, and sessions for units of several."""
+"""The one door to the database: single statements, and sessions for several in one transaction."""
 # [Task]: T047, T048, T050, T051, T052, T088, T089, T096 [From]: specs/database/schema.md, specs/reliability.md
 
 from collections.abc import AsyncIterator
@@ -17,44 +17,42 @@ from backends.postgres import Postgres
 from backends.sqlite import SQLite
 from config import Settings
 
-# A row by the names of its columns.
+# A row's values by the names of its columns.
 Row = dict[str, Any]
 
-# Nobody's task, which `check` reads as requests read theirs.
+# The parameters of `check`: a task that nobody owns.
 NOBODYS = {"owner": "", "task_id": 0}
 
 
 def create_engine(settings: Settings, *, lock_timeout: float | None = None) -> AsyncEngine:
-    """An engine for `DATABASE_URL`, not yet connected. With a `lock_timeout`, in seconds, it is one for
-    migrations: it waits that long for SQLite's lock, and no statement has a limit.
+    """Creates an engine for `DATABASE_URL`, not yet connected. With a `lock_timeout`, in seconds, it is for
+    migrations: it waits that long for SQLite's lock, and its statements have no limit.
     """
     create = sqlite.create_engine if settings.database.is_sqlite else postgres.create_engine
     return create(settings, lock_timeout)
 
 
 class Database:
-    """The database of `DATABASE_URL`. All methods raise `ServiceUnavailable` where it can't serve."""
+    """The database of `DATABASE_URL`. Its methods raise `ServiceUnavailable` if it can't serve."""
 
     def __init__(self, settings: Settings) -> None:
         self._backend = SQLite(settings) if settings.database.is_sqlite else Postgres(settings)
         self.engine = self._backend.engine
 
     async def fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
-        """Runs a statement as a transaction of its own, in one round trip on Postgres, and returns
-        its rows; what it wrote is committed by then.
-        """
+        """Runs and commits a statement, in one round trip on Postgres, and returns its rows."""
         with translate_faults():
             return await self._backend.fetch(statement, parameters)
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
-        """One transaction: committed at the end, rolled back on an error."""
+        """Begins a transaction, which is committed at the end and rolled back on an error."""
         with translate_faults():
             async with self._backend.session() as session:
                 yield session
 
     async def check(self) -> bool:
-        """Reads `task` as requests do, and returns whether the database takes writes."""
+        """Reads a task as requests do, and returns whether the database takes writes."""
         (row,) = await self.fetch(statements.LOOK, NOBODYS)
         return not row["is_read_only"]
 

@@ -1,5 +1,5 @@
-"""Reads `.env`, each value as it is written: pydantic-settings would replace `${…}` in a secret,
-and pass over a line that it can't read.
+"""Reads `.env`, each value as it is written: pydantic-settings would replace `${…}` in a secret, and skip
+a line that it can't read.
 """
 # [Task]: T077, T118 [From]: specs/api/rest-endpoints.md
 
@@ -16,9 +16,9 @@ from errors import StartupError
 
 
 def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
-    """Returns what the file sets and the environment doesn't; `names` has the settings by their
-    variables in lower case. An empty value counts as absent, except that of `DATABASE_URL`, in the
-    environment too: the tasks would go where nobody expects them.
+    """Returns the settings that the file has and the environment hasn't; `names` maps variables, in lower
+    case, to settings. An empty value counts as absent, except that of `DATABASE_URL`, in the environment
+    too: the tasks would go where nobody expects them.
 
     Raises `StartupError` for a line that can't be read, `UnicodeDecodeError` and `OSError`.
     """
@@ -28,7 +28,7 @@ def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
     file = {}
     for key, value, original, is_broken in parse_stream(io.StringIO(text)):
         statement = original.string.lstrip()
-        # A quote that is open may find its end in the next one, some lines below.
+        # A quote that was left open may end at one some lines below.
         starts = [line.partition("=")[0].strip().removeprefix("export ") for line in statement.split("\n")[1:]]
         if is_broken or any(start.strip().lower() in names for start in starts):
             number = original.line + original.string.count("\n") - statement.count("\n")

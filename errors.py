@@ -1,5 +1,5 @@
-"""Every refusal: of a request, as JSON `{"detail": …}` and never with the input, SQL, a secret or a
-traceback, and of a start.
+"""Every refusal of a request and of a start. A request's is JSON, `{"detail": …}`, and holds no input,
+SQL, secret or traceback.
 
     StartupError
     ServiceUnavailable
@@ -17,15 +17,14 @@ from starlette.exceptions import HTTPException
 
 logger = logging.getLogger(__name__)
 
-
 RETRY_AFTER_SECONDS = 2
 
 
 class StartupError(SystemExit):
     """The service can't start. The reasons are ready to print and show no secret.
 
-    Nobody has to catch it: Python prints its message and ends with 1. In a lifespan,
-    `PlainStartupErrors` hands it to the server.
+    Where it isn't caught, Python prints its message and exits with 1. In a lifespan,
+    `PlainStartupErrors` passes it to the server.
     """
 
     def __init__(self, *reasons: str) -> None:
@@ -34,9 +33,9 @@ class StartupError(SystemExit):
 
 
 class ServiceUnavailable(Exception):
-    """Something the answer needs (the database, the key server) can't be had right now.
+    """The database or the key server, which an answer needs, can't serve right now.
 
-    `reason` is for the log; the client gets a 503 with `detail` and `Retry-After`, in seconds.
+    `reason` is for the log. The client gets a 503 with `detail` and `Retry-After`, in seconds.
     """
 
     def __init__(self, reason: str, *, detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> None:
@@ -45,7 +44,7 @@ class ServiceUnavailable(Exception):
         self.retry_after = retry_after
 
     def count(self) -> None:
-        """Adds to the metrics, once it is answered."""
+        """Counts the error in the metrics, when it is answered."""
 
 
 def error_response(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
@@ -53,14 +52,14 @@ def error_response(status_code: int, detail: object, headers: dict[str, str] | N
 
 
 def answer_http_error(request: Request, error: HTTPException) -> Response:
-    # `Normalize` names the methods in `Allow`, here and on a 405.
+    # `Normalize` adds `Allow`, here and on a 405.
     if request.method == "OPTIONS" and error.status_code == status.HTTP_405_METHOD_NOT_ALLOWED:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     return error_response(error.status_code, error.detail, dict(error.headers or {}))
 
 
 def answer_invalid_request(_request: Request, error: RequestValidationError) -> Response:
-    # Only these three: pydantic's own `input` and `ctx` repeat what was sent.
+    # Only these three: pydantic's `input` and `ctx` repeat what the client sent.
     faults = [{name: fault[name] for name in ("loc", "msg", "type")} for fault in error.errors()]
     return error_response(status.HTTP_422_UNPROCESSABLE_CONTENT, faults)
 
@@ -69,10 +68,6 @@ def answer_unavailable(_request: Request, error: ServiceUnavailable) -> Response
     logger.error("%s", error)
     error.count()
     return answer_503(error.detail, error.retry_after)
-
-
-def answer_late() -> Response:
-    return answer_503("The request took too long, try again")
 
 
 def answer_503(detail: str, retry_after: int = RETRY_AFTER_SECONDS) -> Response:

@@ -1,5 +1,5 @@
-"""What is counted and measured, for Prometheus. No label takes a value from outside as it is: each
-new one would be a series more, for ever.
+"""The counters, gauges and histograms for Prometheus. No label takes a value from outside as it is: each
+new value would be one more series, for ever.
 """
 # [Task]: T096 [From]: specs/reliability.md
 
@@ -11,7 +11,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from errors import StartupError
 
-# prometheus_client's own: where several workers put their numbers together. It looks at import.
+# prometheus_client's own variable: the folder in which workers share their numbers, read at import.
 SHARED_FOLDER = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
 if SHARED_FOLDER is not None:
     try:
@@ -26,7 +26,7 @@ HTTP_REQUESTS = Histogram(
     "Requests by route, and how long they took.",
     ["route", "method", "status"],
     unit="seconds",
-    # From a warm request to the limits of time.
+    # From the time of a warm request to the time limits.
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 CONNECTIONS_IN_USE = Gauge(
@@ -35,11 +35,11 @@ CONNECTIONS_IN_USE = Gauge(
 REQUESTS_WAITING = Gauge(
     "todo_pool_requests_waiting", "Requests that wait for a connection to the database.", multiprocess_mode="livesum"
 )
-TIMEOUTS = Counter("todo_timeouts", "Limits of time that were reached.", ["limit"])
+TIMEOUTS = Counter("todo_timeouts", "Time limits that were reached.", ["limit"])
 DATABASE_FAULTS = Counter("todo_database_faults", "What was wrong with the database.", ["fault"])
-TOKEN_VERDICTS = Counter("todo_token_verdicts", "What was found of the tokens of requests for tasks.", ["verdict"])
+TOKEN_VERDICTS = Counter("todo_token_verdicts", "Verdicts on the tokens of requests for tasks.", ["verdict"])
 
-# Each is there from the start, as 0: an alert that looks for an increase misses a series' first.
+# Each series is there from the start, as 0: an alert on an increase misses a series' first value.
 for limit in ("pool", "connect", "statement", "request", "body"):
     TIMEOUTS.labels(limit)
 for verdict in ("accepted", "expired", "invalid", "missing", "forbidden", "unverifiable"):
@@ -47,9 +47,9 @@ for verdict in ("accepted", "expired", "invalid", "missing", "forbidden", "unver
 
 
 def all_metrics() -> CollectorRegistry:
-    """Those of this process, and of all others that share its folder, if there is one."""
+    """Returns the metrics of this process, or of all that share its folder, if there is one."""
     if SHARED_FOLDER is None:
         return REGISTRY
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # theirs has no types
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call] # prometheus_client's has no types
     return registry

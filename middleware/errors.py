@@ -8,7 +8,7 @@ from starlette import status
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from errors import answer_late, error_response
+from errors import answer_503, error_response
 from metrics import TIMEOUTS
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class AnswerErrors:
             if limit.expired():
                 TIMEOUTS.labels("request").inc()
                 logger.error("The request took longer than REQUEST_TIMEOUT")  # noqa: TRY400 - as above
-                response = answer_late()
+                response = answer_503("The request took too long, try again")
             elif has_started:
                 raise
             else:

@@ -1,4 +1,4 @@
-"""Brings the schema up to date with Alembic, whose revisions are in `versions/`."""
+"""Brings the schema up to date with Alembic. Its revisions are in `versions/`."""
 # [Task]: T041, T042 [From]: specs/database/schema.md
 
 import asyncio
@@ -10,7 +10,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, func, select
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -20,34 +20,31 @@ from db import create_engine
 from errors import ServiceUnavailable, StartupError
 
 CONFIG_FILE = Path(__file__).parent.parent / "pyproject.toml"
-# Any number will do, as long as it stays the same: whoever holds this lock may migrate.
+# The process that holds this lock may migrate. The number is arbitrary, but must stay the same.
 ADVISORY_LOCK = 0x7461736B
 LOCK_PATIENCE_SECONDS = 30.0
-# While a migration waits for a table, all that come later wait behind it.
+# While a migration waits for a table, all later statements on it wait behind the migration.
 TABLE_PATIENCE = "5s"
 
 DATABASE_ERRORS = (asyncpg.PostgresError, SQLAlchemyError, CommandError, ServiceUnavailable, TimeoutError)
 
 
 async def upgrade_schema(settings: Settings) -> None:
-    """Runs the missing migrations. Raises `StartupError` where that fails."""
-
-    def upgrade(connection: Connection) -> None:
-        command.upgrade(Config(toml_file=CONFIG_FILE, attributes={"connection": connection}), "head")
-
+    """Runs the pending migrations. Raises `StartupError` if one fails."""
     async with migration_connection(settings) as connection:
-        await connection.run_sync(upgrade)
+        config = Config(toml_file=CONFIG_FILE, attributes={"connection": connection.sync_connection})
+        await connection.run_sync(lambda _: command.upgrade(config, "head"))
 
 
 @asynccontextmanager
 async def migration_connection(settings: Settings) -> AsyncIterator[AsyncConnection]:
-    """A connection in one transaction for all pending migrations, for one process at a time. Raises
-    `StartupError` where that fails, and leaves the schema as it was.
+    """Connects for one process at a time, and runs all pending migrations in one transaction. Raises
+    `StartupError` if that fails, and leaves the schema as it was.
     """
     engine = create_engine(settings, lock_timeout=LOCK_PATIENCE_SECONDS)
     try:
         async with engine.begin() as connection:
-            # SQLite needs no such lock: there, the transaction itself begins with one.
+            # On SQLite the transaction itself begins with a lock.
             if engine.dialect.name == "postgresql":
                 async with asyncio.timeout(LOCK_PATIENCE_SECONDS):
                     await connection.execute(select(func.pg_advisory_xact_lock(ADVISORY_LOCK)))
@@ -63,5 +60,5 @@ async def migration_connection(settings: Settings) -> AsyncIterator[AsyncConnect
 
 
 def unusable(error: BaseException) -> str:
-    """Why the database can't be used, and what mends that, without the SQL."""
+    """Says why the database can't be used, and what mends that, without the SQL."""
     return f"The database of DATABASE_URL {explain(error, fault_of(error))}"

@@ -1,4 +1,4 @@
-"""Alembic's entry: for `uv run alembic …`, and for `upgrade_schema`, which hands over its own connection."""
+"""Alembic's entry point, for `uv run alembic …` and for `upgrade_schema`, which passes its own connection."""
 # [Task]: T041, T043 [From]: specs/database/schema.md
 
 import asyncio
@@ -17,14 +17,14 @@ from runtime.report import warn_of_mistakes
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Whether autogenerate may look at it: unfiltered, it would drop Better Auth's tables."""
+    """Whether autogenerate compares it. Unfiltered, it would drop Better Auth's tables."""
     return kind != "table" or name in Task.metadata.tables
 
 
 def migrate(connection: Connection | None) -> None:
     context.configure(
         connection=connection,
-        # Without a connection (`--sql`) it says which SQL to write.
+        # For `--sql`, which has no connection.
         dialect_name="postgresql",
         literal_binds=connection is None,
         target_metadata=Task.metadata,

@@ -1,4 +1,4 @@
-"""What a start finds in the database, and what of it is refused, with what to type."""
+"""The state in which a start finds the database, and the refusals of one that doesn't fit, with their cures."""
 # [Task]: T041, T052, T111, T112 [From]: specs/database/schema.md
 
 import math
@@ -19,7 +19,7 @@ VERSION_TABLE = "task_schema_version"
 REVISIONS = sorted(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*.py"))
 HEAD = REVISIONS[-1]
 READ_REVISIONS = text("SELECT version_num FROM task_schema_version")
-# What Postgres says of itself and of the service's role. A right to something that isn't there is null.
+# The server's encoding and the rights of the service's role. A right to a table that is missing is null.
 READ_FACTS = text("""
 SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user) AS role,
   quote_ident(current_schema()) AS schema, has_schema_privilege(current_schema(), 'CREATE') AS may_create,
@@ -34,10 +34,10 @@ FORGET_VERSION = "uv run alembic stamp --purge base"
 
 
 class Facts(NamedTuple):
-    """What is found in the database; an SQLite file has no rights to lack."""
+    """The facts about the database. The defaults are those of SQLite, which knows no rights."""
 
     revision: str = ""
-    # Whether requests can work with the table `task`, if there is one.
+    # Whether the table `task` fits the statements, or None if there is none.
     fits: bool | None = None
     encoding: str = "UTF8"
     role: str = ""
@@ -49,7 +49,7 @@ class Facts(NamedTuple):
 
     @property
     def is_ahead(self) -> bool:
-        """Whether a later version of the service has been here."""
+        """Whether a later version of the service has migrated the schema."""
         return re.fullmatch("[0-9]{4}", self.revision) is not None and self.revision > HEAD
 
     @property
@@ -58,7 +58,7 @@ class Facts(NamedTuple):
 
 
 def read_facts(connection: Connection) -> Facts:
-    """Reads all of it as of one moment: another process may be creating the tables."""
+    """Reads all facts from one snapshot, since another process may be creating the tables."""
     found: dict[str, Any] = {}
     if connection.dialect.name == "postgresql":
         found = dict(connection.execute(READ_FACTS).mappings().one())
@@ -73,8 +73,8 @@ def read_facts(connection: Connection) -> Facts:
 
 
 def can_serve(columns: Sequence[ReflectedColumn], dialect: Dialect) -> bool:
-    """Whether the statements can work on these columns: all of the service's are there, and no other needs
-    a value. A later version may have more of them, or longer ones.
+    """Whether the statements fit these columns: all of the service's are there, and no other needs a value.
+    A later version may have more columns, or longer ones.
     """
     theirs = {column["name"]: column for column in columns}
     for ours in TASKS.c:
@@ -87,17 +87,17 @@ def can_serve(columns: Sequence[ReflectedColumn], dialect: Dialect) -> bool:
 
 
 def measure(kind: TypeEngine[Any], dialect: Dialect) -> tuple[str, float]:
-    """The name of a type, empty for one that SQLAlchemy doesn't know, and its length."""
+    """Returns the name of a type, empty if SQLAlchemy doesn't know it, and its length."""
     name = "" if isinstance(kind, NullType) else kind.compile(dialect).partition("(")[0].replace("TEXT", "VARCHAR")
     return name, getattr(kind, "length", None) or math.inf
 
 
 def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
-    """Raises `StartupError` with the first of these reasons that holds, and what mends it."""
+    """Raises `StartupError` with the first of these reasons that holds, and its cure."""
     revision, schema, role = facts.revision, facts.schema, facts.role
     found = f"the revision {revision} of the schema" if revision else "no schema of ours"
     is_behind, is_up_to_date = facts.is_behind, facts.is_ahead or revision == HEAD
-    # The words, and whether they hold.
+    # Each reason, and whether it holds.
     reasons = {
         f"is encoded in {facts.encoding}, not in UTF8: CREATE DATABASE … ENCODING 'UTF8'"
         " TEMPLATE template0;": facts.encoding != "UTF8",
@@ -122,5 +122,5 @@ def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
         f"doesn't let {role} use the table `task`. Type GRANT SELECT, INSERT, UPDATE, DELETE"
         f" ON task TO {role};": is_up_to_date and facts.may_use_tasks is False,
     }
-    if reason := next((words for words, holds in reasons.items() if holds), ""):
+    if reason := next((reason for reason, holds in reasons.items() if holds), ""):
         raise StartupError(f"The database of DATABASE_URL {reason}")

@@ -1,7 +1,7 @@
-"""Bounds what a client can queue on a connection of uvicorn's, or leave unread there.
+"""Bounds what a client can queue on a connection of uvicorn, or leave unread there.
 
-uvicorn has no bound for either and no place to set one: it chooses its protocol classes before it imports the
-application. So `__new__` of those classes is replaced; other servers are left alone.
+uvicorn has no bound for either, and chooses its protocol classes before it imports the application. So this module
+replaces `__new__` of those classes. Other servers are left alone.
 """
 # [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 
@@ -26,10 +26,10 @@ with suppress(ImportError):  # on Windows
 
 logger = logging.getLogger(__name__)
 
-# httptools parses all that it is given, and the shortest request has 18 bytes.
+# httptools parses all that it is given at once, and the shortest request has 18 bytes.
 PIECE_BYTES = 4 * 1024
-# Of one request's head, which httptools collects: a header of a few bytes takes a hundred of memory. h11 has a bound
-# of its own, 64 KiB.
+# The bounds of a request's head, which httptools collects: a header of a few bytes takes a hundred of memory. h11 has
+# its own bound, 64 KiB.
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_HEADERS = 200_000
 LOOKS_PER_TIMEOUT = 10
@@ -38,8 +38,8 @@ servers: WeakSet[ServerState] = WeakSet()
 
 
 class PatientFlow(FlowControl):
-    """Reads on only when no request waits for its turn. uvicorn reads on after each answer, and so collects all that
-    a client sends without reading.
+    """Resumes reading only when no request waits for its turn. uvicorn resumes it after each answer, and so collects
+    all that a client sends without reading.
     """
 
     def __init__(self, transport: Transport, waiting: deque[Any]) -> None:
@@ -52,22 +52,22 @@ class PatientFlow(FlowControl):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Parses piece by piece, until a request has to wait for the answer to the one before, and bounds a head."""
+    """Parses piece by piece, until a request has to wait for the answer to the one before, and bounds each head."""
 
-    # Read after a request that waits.
+    # Received after a request that waits.
     unparsed = b""
-    # How much of a head was parsed, and since when.
+    # How much of an unfinished head was parsed, and when it began.
     head_bytes = 0
     head_since = 0.0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's own
         super().connection_made(transport)
         self.flow = PatientFlow(transport, self.pipeline)
-        # uvicorn knows the last request only.
+        # uvicorn itself knows only the last request.
         self.unanswered: deque[RequestResponseCycle] = deque()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Else each of them would go on to write, and fail.
+        # Otherwise each of them would go on to write, and fail.
         for cycle in self.unanswered:
             cycle.disconnected = True
         super().connection_lost(exc)
@@ -91,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.unanswered.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        # What may still come behind it, trailers, is collected like a head.
+        # Trailers may follow, which httptools collects like a head.
         self.head_bytes = 0
         super().on_body(body)
 
@@ -116,21 +116,21 @@ H11Protocol.__new__ = HttpToolsProtocol.__new__ = make_protocol  # type: ignore[
 
 
 def untaken(transport: Transport) -> int:
-    """How many bytes of its answers the client has yet to take: uvicorn's, and the system's, which may be millions,
-    and is told of the client's progress first.
+    """Counts the bytes that the client has yet to take: those in uvicorn's buffer, and those in the system's, which
+    may be millions and is the first to shrink.
     """
     queued = 0
-    with suppress(NameError, OSError, TypeError, ValueError):  # no such call, a closed socket
+    with suppress(NameError, OSError, TypeError, ValueError):  # the system has no such call, or the socket is closed
         (queued,) = unpack("i", ioctl(transport.get_extra_info("socket"), TIOCOUTQ, b"\0" * 4))
     return transport.get_write_buffer_size() + queued
 
 
 async def end_unread(seconds: float) -> None:
-    """Ends each connection whose client has taken nothing for so long of what there is for it, or hasn't come to the
-    end of a head that it began (with httptools, which keeps all of that).
+    """Ends each connection whose client has for so long taken nothing of what is sent to it, or left the head of a
+    request unfinished (with httptools, which keeps all of a head).
     """
     loop = asyncio.get_running_loop()
-    # How much was left at the last look, and when the client was last seen to take something.
+    # How many bytes were left at the last look, and when the client was last seen to take some.
     seen: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
     while True:
         await asyncio.sleep(seconds / LOOKS_PER_TIMEOUT)
@@ -150,5 +150,5 @@ async def end_unread(seconds: float) -> None:
 
 def end(protocol: Any, what: str) -> None:
     logger.warning("Ended a connection whose client %s for SEND_TIMEOUT", what)
-    # Closing would wait until all that is buffered is sent.
+    # `close` would wait until all that is buffered is sent.
     protocol.transport.abort()

@@ -1,4 +1,4 @@
-"""A start without a key on a developer's machine: a secret that is kept, and a token to try."""
+"""A start without a key on a developer's machine: a secret in a file, and a token to try the API with."""
 # [Task]: T030, T128 [From]: specs/features/authentication.md
 
 import asyncio
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 SECRET_FILE = Path(".dev-secret")
 SECRET_LENGTH = max(SECRET_BYTES.values())
-# A link isn't followed, and a pipe isn't waited for. Windows has neither flag.
+# Doesn't follow a link, and doesn't wait for a pipe. Windows has neither flag.
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 DEMO_USER = "demo"
 LISTEN_PATIENCE_SECONDS = 10.0
 
 
 def development_secret() -> str:
-    """The secret of a start without a key, from a file that only its owner may read, so that tokens outlive
-    a reload and all workers share it. Makes the file where there is none. Raises `StartupError`.
+    """Returns the secret from a file that only its owner may read, and creates the file if there is none. So
+    tokens outlive a reload, and all workers share the secret. Raises `StartupError`.
     """
     try:
         if not os.path.lexists(SECRET_FILE):
@@ -45,8 +45,8 @@ def development_secret() -> str:
 
 
 def make_secret() -> None:
-    """Links a finished file into place: a worker that starts at the same time sees a whole secret or none,
-    and the first to link wins.
+    """Links a finished file into place: a worker that starts at the same time sees a whole secret or none, and
+    the first link wins.
     """
     with NamedTemporaryFile("w", dir=SECRET_FILE.parent, prefix=f"{SECRET_FILE}.") as draft:
         draft.write(secrets.token_urlsafe(SECRET_LENGTH))
@@ -59,7 +59,7 @@ def read_secret() -> str:
     with open(SECRET_FILE, opener=lambda path, flags: os.open(path, flags | NO_FOLLOW)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("it is no regular file")
-        # Only the file's owner can do this.
+        # This fails for everybody but the file's owner.
         SECRET_FILE.chmod(0o600)
         secret = file.read(1024)
     if len(secret) < SECRET_LENGTH:
@@ -68,12 +68,14 @@ def read_secret() -> str:
 
 
 async def print_demo(secret: str, algorithm: str) -> None:
-    """Prints a token of a demo user and a `curl` line with it, once the server listens, and once for all
-    processes of a start.
+    """Prints a token of a demo user, and a `curl` line with it, as soon as the server listens. Only the first
+    process of a start does so.
     """
     if not is_first_of_start():
         return
-    logger.warning("Development mode: no BETTER_AUTH_SECRET is set, so the one in %s signs the tokens", SECRET_FILE)
+    logger.warning(
+        "Development mode: no BETTER_AUTH_SECRET is set, so tokens are verified by the secret in %s", SECRET_FILE
+    )
     with suppress(TimeoutError):
         async with asyncio.timeout(LISTEN_PATIENCE_SECONDS):
             while not (address := listening_address()):  # noqa: ASYNC110 - there is no event
@@ -91,16 +93,16 @@ async def print_demo(secret: str, algorithm: str) -> None:
 
 
 def is_first_of_start() -> bool:
-    """Whether this is the first process of a start to ask, of all workers and reloads. It leaves a mark for
-    the others.
+    """Whether this process is the first of a start to ask, among all workers and reloads. It leaves a mark file
+    for the others.
     """
-    # A server's processes all inherit this key, which is new at each start.
+    # All processes of a server inherit this key, which is new at each start.
     start = sha256(multiprocessing.current_process().authkey).hexdigest()[:16]
     mark = SECRET_FILE.with_name(f"{SECRET_FILE}.start-{start}")
     try:
         mark.touch(0o600, exist_ok=False)
     except OSError as error:
-        # In a folder where nothing can be written: better twice than never.
+        # In a read-only folder every process prints: better twice than never.
         return not isinstance(error, FileExistsError)
     for other in set(mark.parent.glob(f"{SECRET_FILE}.start-*")) - {mark}:
         other.unlink(missing_ok=True)
@@ -108,8 +110,8 @@ def is_first_of_start() -> bool:
 
 
 def listening_address() -> list[str]:
-    """The arguments with which `curl` reaches the socket that this process listens on, or none. Nothing tells
-    an application its port, which may be the server's choice (`--port 0`).
+    """Finds the socket on which this process listens, and returns the arguments of `curl` for it, or none. No
+    server tells an application its port, which may be the system's choice (`--port 0`).
     """
     # A server opens its socket early, while few descriptors are taken.
     for descriptor in range(1024):

@@ -1,4 +1,4 @@
-"""What a start says of its settings: what is in force, and what may not be meant so."""
+"""Logs at start which settings are in force, and which may be mistakes."""
 # [Task]: T118, T119 [From]: specs/api/rest-endpoints.md
 
 import logging
@@ -8,12 +8,12 @@ from config import Settings
 
 logger = logging.getLogger(__name__)
 
-# White space aside. The last four come from word processors and chats.
+# The last four come from word processors and chats.
 QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 
 
 def report_settings(settings: Settings) -> None:
-    """Logs one line of what is in force, without a secret, a user or a password, and the mistakes."""
+    """Logs the settings in force on one line, without a secret, a user or a password, and likely mistakes."""
     target, algorithm = settings.database, settings.jwt_algorithm
     name, hosts = target.url.database, ", ".join(map(str, target.hosts))
     place = f"the file {name}" if target.is_sqlite else f"{name or 'named as its user'} at {hosts}"
@@ -32,7 +32,7 @@ def report_settings(settings: Settings) -> None:
 
 
 def warn_of_mistakes(settings: Settings) -> None:
-    """Logs a WARNING for each setting that may not be meant so."""
+    """Logs a WARNING for each setting that may be a mistake."""
     if "database_url" not in settings.model_fields_set and not settings.is_keyless:
         logger.warning(
             "No DATABASE_URL is set, or its name is misspelt: the tasks are in the SQLite file %s",

@@ -1,4 +1,4 @@
-"""A start: waits for the database, and brings its schema up to date."""
+"""Waits at start for the database, and brings its schema up to date."""
 # [Task]: T041, T052, T110, T111, T112, T114 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
@@ -20,14 +20,14 @@ logger = logging.getLogger(__name__)
 
 START_PATIENCE_SECONDS = 30.0
 FIRST_RETRY_SECONDS = 0.5
-# A database that is back is used within 5 s.
+# So that a database that is back is used within 5 s.
 LONGEST_RETRY_SECONDS = 3.0
-# No such folder, no database file: waiting mends neither.
+# No such folder, or no database file: waiting mends neither.
 SQLITE_HOPELESS = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOTADB}
 
 
 class NotStarted:
-    """Takes the place of what the lifespan makes, where a server runs no lifespan: any use of it is a 503."""
+    """Stands in for what the lifespan creates if the server runs no lifespan. Any use of it is a 503."""
 
     def __getattr__(self, name: str) -> Any:
         raise ServiceUnavailable(
@@ -38,11 +38,11 @@ class NotStarted:
 
 
 async def prepare_database(database: Database, settings: Settings) -> None:
-    """Returns when the database can be used and its schema fits, with a log line for each attempt.
+    """Tries until the database can be used and its schema fits, and logs each failed attempt.
 
-    A worker of several waits for that as long as it takes, since a server ends all of its workers with one
-    that can't start. Otherwise raises `StartupError` after `START_PATIENCE_SECONDS`, or at once where waiting
-    can't help.
+    One of several workers waits for as long as it takes, since a server ends all workers with one that can't
+    start. Any other process raises `StartupError` after `START_PATIENCE_SECONDS`, or at once if waiting can't
+    help.
     """
     is_one_of_several = multiprocessing.parent_process() or "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
     clock = asyncio.get_running_loop().time
@@ -75,7 +75,7 @@ async def prepare_once(database: Database, settings: Settings, deadline: float |
 
 
 async def find_facts(database: Database) -> Facts:
-    # On SQLite, a transaction would wait for the write lock.
+    # On SQLite, `begin_immediate` would wait for the write lock.
     is_sqlite = database.engine.dialect.name == "sqlite"
     options = {"is_single_statement": True} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
     async with database.engine.execution_options(**options).connect() as connection:
@@ -83,7 +83,7 @@ async def find_facts(database: Database) -> Facts:
 
 
 def is_hopeless(error: BaseException) -> bool:
-    """Whether waiting for the database can't help: it, or this service, refuses what won't change."""
+    """Whether waiting can't help, since the database or this service refuses for a reason that stays."""
     cause, fault = driver_error(error), fault_of(error)
     code = sqlite_code(cause)
     return (

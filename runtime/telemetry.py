@@ -1,4 +1,4 @@
-"""OpenTelemetry: on for each signal that its standard environment variables export."""
+"""OpenTelemetry, for each signal that its standard environment variables export."""
 # [Task]: T097 [From]: specs/reliability.md
 
 import os
@@ -19,10 +19,10 @@ def has_exporter(signal: str) -> bool:
 
 
 def telemetry_config() -> TelemetryConfig:
-    """FastAPI's `telemetry`: on for each signal that has an exporter. For any other, FastAPI would look with each
-    request whether one has been set up meanwhile.
+    """Returns FastAPI's `telemetry`, on for each signal that has an exporter: if another were on, FastAPI would look
+    for an exporter with each request.
 
-    Raises `StartupError` where the packages that export aren't installed.
+    Raises `StartupError` if the packages that export aren't installed.
     """
     tracing, metrics, logs = map(has_exporter, ("TRACES", "METRICS", "LOGS"))
     if tracing or metrics or logs:
@@ -30,7 +30,7 @@ def telemetry_config() -> TelemetryConfig:
             version("opentelemetry-exporter-otlp-proto-http")
         except PackageNotFoundError:
             raise StartupError(
-                "OTEL_EXPORTER_OTLP_ENDPOINT, or one of a signal, is set, but what exports isn't installed: start by"
+                "OTEL_EXPORTER_OTLP_ENDPOINT, or one of a signal, is set, but its packages aren't installed: start with"
                 " `uv run --group telemetry …`, or unset it."
             ) from None
     return {"tracing": tracing, "metrics": metrics, "logs": logs, "auto_configure": True}

@@ -109,7 +109,7 @@ def test_a_start_without_the_exporter_is_refused(monkeypatch: pytest.MonkeyPatch
 
     first, second = str(end.value).splitlines()
     assert first == "The service can't start."
-    assert second.startswith(f"{ENDPOINT}, or one of a signal, is set, but what exports isn't")
+    assert second.startswith(f"{ENDPOINT}, or one of a signal, is set, but its packages aren't")
     assert "uv run --group telemetry" in second
     assert "hunter2" not in second
 
