@@ -1,4 +1,4 @@
-"""The memory that a client can cost: by what it sends at once, and by what it doesn't read."""
+"""The memory that a client can cost by sending much at once, and by not reading its answers."""
 # [Task]: T098, T099 [From]: specs/api/rest-endpoints.md
 
 import asyncio
@@ -37,7 +37,7 @@ def parser(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def server(parser: str, tmp_path: Path) -> AsyncIterator[tuple[psutil.Process, int]]:
-    """The process of the service and its port."""
+    """Runs the service. Gives its process and its port."""
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/todo.db", "BETTER_AUTH_SECRET": SECRET}
     async with uvicorn_process(tmp_path, "--http", parser, **settings) as running:
         port = httpx.URL(await running.url()).port
@@ -46,7 +46,7 @@ async def server(parser: str, tmp_path: Path) -> AsyncIterator[tuple[psutil.Proc
 
 
 def send_what_is_taken(connection: socket.socket, content: bytes, most: int) -> int:
-    """Sends the same bytes again and again until the other side takes no more, or has taken `most`."""
+    """Sends the same bytes again and again, until the other side takes no more or has taken `most`."""
     sent = 0
     while sent < most and select.select([], [connection], [], 2)[1]:
         start = sent % len(content)
@@ -63,11 +63,11 @@ async def test_unread_pipelined_requests_do_not_pile_up(server: tuple[psutil.Pro
     with connect(port) as connection:
         connection.setblocking(False)  # noqa: FBT003 - the name of the flag is the method's
         sent = await asyncio.to_thread(send_what_is_taken, connection, batch, 60 * MEBIBYTE)
-        # What the two sockets hold, and answers of many times the size of their requests.
+        # The two sockets' buffers, and answers of many times the size of their requests.
         assert sent < 30 * MEBIBYTE
         assert process.memory_info().rss - before < 40 * MEBIBYTE
 
-        # It goes on where the client reads.
+        # It goes on when the client reads.
         connection.setblocking(True)  # noqa: FBT003 - likewise
         received = 0
         while received < 3 * MEBIBYTE:
@@ -153,7 +153,7 @@ def test_an_unfinished_head_ends_the_connection(tmp_path: Path, caplog: pytest.L
     settings = make_settings(database_url=url, send_timeout=0.3)
     with serving(create_app(settings), "httptools") as port, connect(port) as connection:
         for end in (b"", b"0\r\n\r\n"):
-            # One that is finished is answered, however long its connection then idles.
+            # A finished one is answered, however long its connection then idles.
             chunk = b"1\r\n1\r\n" if end else b""
             coding = ("Transfer-Encoding: chunked",) if end else ()
             connection.sendall(head("GET", "/health", *coding) + chunk)
@@ -167,13 +167,13 @@ def test_an_unfinished_head_ends_the_connection(tmp_path: Path, caplog: pytest.L
 
 
 LIST = head("GET", "/api/mallory/tasks?limit=1000", AUTHORIZED, "Connection: close")
-# At least, of that list.
+# The list has at least so many bytes.
 LENGTH = 4_000_000
 
 
 @contextmanager
 def serving_a_long_list(folder: Path, parser: str, **limits: float) -> Iterator[int]:
-    """The service, whose clients have to take something of their answers twice a second."""
+    """Runs the service with a long list, of which a client has to take something twice a second."""
     url = f"sqlite:///{folder}/todo.db"
     settings = make_settings(database_url=url, send_timeout=0.5, **limits)
     with serving(create_app(settings), parser) as port:
@@ -197,7 +197,7 @@ def connect_with_a_small_window(port: int) -> socket.socket:
 
 
 def receive_all(connection: socket.socket) -> int:
-    """Counts what comes until the connection ends, in whichever way."""
+    """Counts the bytes received until the connection ends, in whichever way."""
     received = 0
     with suppress(ConnectionError):
         while chunk := connection.recv(65536):
@@ -206,7 +206,7 @@ def receive_all(connection: socket.socket) -> int:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Waits for up to a minute, which is more than enough."""
+    """Waits for up to a minute."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
@@ -230,7 +230,7 @@ def test_a_client_that_takes_nothing_loses_its_connection(
         wait_until(lambda: caplog.text.count("SEND_TIMEOUT") == len(clients))
         wait_until(lambda: not servers_connections(port))
         assert [receive_all(client) < LENGTH for client in clients] == [True] * len(clients)
-    # Their ends are no errors of the service.
+    # The end of such a connection is no error of the service.
     assert [one for one in caplog.records if one.levelname == "ERROR"] == []
 
 
@@ -239,7 +239,7 @@ def test_a_client_that_takes_its_time_gets_all(parser: str, tmp_path: Path) -> N
     received = 0
     with serving_a_long_list(tmp_path, parser, request_timeout=1) as port, connect_with_a_small_window(port) as client:
         client.sendall(LIST)
-        # For longer than both limits together.
+        # It reads for longer than both limits together.
         while chunk := client.recv(LENGTH // 20):
             received += len(chunk)
             time.sleep(0.01)
@@ -259,14 +259,14 @@ async def test_connections_over_tls_are_watched_too(parser: str, loop: str, tmp_
         for _ in range(2):
             async with httpx.AsyncClient(verify=False) as client:
                 assert (await client.get(f"{url}/health")).status_code == 200
-            # Long enough for some looks at a connection that is gone.
+            # Long enough for the service to look at a closed connection.
             await asyncio.sleep(0.1)
     assert "CRITICAL" not in running.output
 
 
 @pytest.mark.requirement("T099")
 def test_a_client_that_reads_all_the_time_is_left_alone(parser: str) -> None:
-    """Its answer is so long that the buffers are filled again and again."""
+    """The answer is so long that the buffers are filled again and again."""
     size = 30 * MEBIBYTE
 
     async def stream(scope: Scope, _receive: Receive, send: Send) -> None:

@@ -30,7 +30,7 @@ UNAVAILABLE = {"detail": "The database is unavailable, try again"}
 
 
 async def call_all(user: User) -> AsyncIterator[tuple[str, Callable[[], Awaitable[Any]], int, int]]:
-    """Each kind of request, the status it gets and the round trips it may cost."""
+    """Yields each kind of request with its status and the round trips that it may cost."""
     task_id = (await user.new_task())["id"]
     doomed = [(await user.new_task())["id"] for _ in range(2)]
     unknown = 2**62
@@ -68,7 +68,7 @@ async def test_a_request_costs_one_round_trip(proxy: Proxy, suffix: str, caplog:
             caplog.clear()
             before = proxy.round_trips
             assert (await send()).status_code == status, name
-            await asyncio.sleep(0.02)  # nothing is left for after the answer
+            await asyncio.sleep(0.02)  # nothing runs on after the answer
             assert proxy.round_trips - before == cost, name
             statements = [one for one in caplog.records if one.name == "sqlalchemy.engine"]
             assert len(statements) == cost, name
@@ -90,7 +90,7 @@ async def test_statement_names_are_unique_across_processes(proxy: Proxy, *, is_d
             await session.exec(select(Task))
             driver = (await (await session.connection()).get_raw_connection()).driver_connection
             assert driver is not None
-            await driver.fetchval("SELECT $1::int", 1)  # what asyncpg runs by itself
+            await driver.fetchval("SELECT $1::int", 1)  # a statement that asyncpg prepares itself
         names = [row["name"] for row in await database.fetch(PREPARED, {})]
     async with migration_connection(settings) as connection:
         names += (await connection.execute(PREPARED)).scalars()
@@ -105,7 +105,7 @@ NEW = {"new_description": None, "now": datetime(2026, 1, 1, tzinfo=UTC), **NO_KE
 
 
 def with_routes(app: FastAPI) -> list[str]:
-    """Adds routes with a unit of two statements, and says in what order things happen."""
+    """Adds routes, one with a transaction of two statements. Returns a list that notes the order of events."""
     order: list[str] = []
 
     @app.post("/two")

@@ -1,4 +1,4 @@
-"""Every fault of a database, made for real where it can be, and what comes of it."""
+"""Every fault of a database, a real one where possible, and its consequences."""
 # [Task]: T053, T087, T088 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
@@ -32,13 +32,13 @@ TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
     " WHERE datname = current_database() AND pid <> pg_backend_pid()"
 )
-# What a trigger has to raise, since no test fills a disk or breaks one.
+# Raises errors that no test causes for real, such as a full disk.
 RAISE = """
 CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql
   AS $$ BEGIN RAISE EXCEPTION 'made up' USING ERRCODE = '{sqlstate}'; END $$;
 CREATE TRIGGER fail BEFORE UPDATE ON task FOR EACH ROW EXECUTE FUNCTION fail();
 """
-# The service then holds a row of the table and waits for an advisory lock.
+# Makes the service hold a row of the table and wait for an advisory lock.
 LOCK_TWICE = """
 CREATE FUNCTION lock_twice() RETURNS trigger LANGUAGE plpgsql
   AS $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NEW; END $$;
@@ -48,7 +48,7 @@ CREATE TRIGGER lock_twice AFTER UPDATE ON task FOR EACH ROW EXECUTE FUNCTION loc
 
 @dataclass
 class World:
-    """The service on a database of its own, by way of a proxy, and who administers it."""
+    """The service on a database of its own behind a proxy, and an administrator's connection."""
 
     service: Service
     proxy: Proxy
@@ -65,14 +65,14 @@ class World:
         return await self.user.request("PATCH", f"{self.path}/complete")
 
     async def alter(self, change: str) -> None:
-        """Changes the database for connections from now on, and ends the service's."""
+        """Changes the database for new connections, and closes those of the service."""
         await self.admin.execute(f"ALTER DATABASE {self.database} {change}")
         await self.admin.execute(TERMINATE)
         await until_closed(self.connections)
 
     async def until_waiting(self) -> None:
         """Returns when a statement of the service waits for a lock."""
-        # A transaction sees one and the same pg_stat_activity, but every pg_locks.
+        # A transaction sees only one snapshot of pg_stat_activity, but the current pg_locks.
         await until(lambda: self.admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
 
 
@@ -81,7 +81,7 @@ async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
     url = await make_database("postgresql")
     database = make_url(url).database or ""
     admin = await asyncpg.connect(url)
-    # No superuser, whom the server exempts from its limits.
+    # Not a superuser, whom the server exempts from its limits.
     role = f"todo_test_{uuid4().hex}"
     await admin.execute(f"CREATE ROLE {role} LOGIN")
     await admin.execute(f"ALTER DATABASE {database} OWNER TO {role}")
@@ -100,7 +100,7 @@ async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
             user = service.user()
             task = await user.new_task()
             yield World(service, proxy, admin, database, user, connections, f"/{task['id']}")
-    # A test may have denied it to itself.
+    # A test may have taken the role's rights away.
     owner = make_url(url).username
     await admin.execute(f"REASSIGN OWNED BY {role} TO {owner}; DROP OWNED BY {role}")
     await admin.execute(f"DROP ROLE {role}")
@@ -108,7 +108,7 @@ async def world(make_database: MakeDatabase) -> AsyncIterator[World]:
 
 
 def fault_counts(caplog: pytest.LogCaptureFixture) -> Counter[str]:
-    """The faults that the log names."""
+    """Counts the faults that the log names."""
     names = "|".join(Fault)
     found = re.findall(rf"can't be used: .*\(\w+, ({names})\)", caplog.text)
     return Counter(found)
@@ -132,7 +132,7 @@ async def login_is_refused(world: World) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def it_is_read_only(world: World) -> AsyncIterator[None]:
-    """As a primary that became a standby: those who are connected aren't told."""
+    """Acts as a primary that became a standby: open connections aren't told."""
     await world.alter("SET default_transaction_read_only = on")
     yield
     await world.admin.execute(f"ALTER DATABASE {world.database} RESET default_transaction_read_only")
@@ -162,7 +162,7 @@ async def all_connections_are_in_use(world: World) -> AsyncIterator[None]:
 @asynccontextmanager
 async def all_is_silent(world: World) -> AsyncIterator[None]:
     async with all_connections_are_in_use(world):
-        pass  # both are there now, and neither is waited for to connect
+        pass  # both are open now, so that neither request has to connect
     world.proxy.passes.clear()
     yield
     world.proxy.passes.set()
@@ -178,7 +178,7 @@ def raising(sqlstate: str) -> Callable[[World], AbstractAsyncContextManager[None
     return fault
 
 
-# The fault, how it comes about, and what a read and a write get meanwhile.
+# The fault, its cause, and the answers to a read and a write while it lasts.
 LASTING: list[tuple[Fault, Callable[[World], AbstractAsyncContextManager[None]], int, int]] = [
     (Fault.TOO_MANY_CONNECTIONS, nobody_may_connect, 503, 503),
     (Fault.LOGIN, login_is_refused, 503, 503),
@@ -224,7 +224,7 @@ async def test_a_lasting_fault_is_503_by_its_name(
 
 
 @asynccontextmanager
-async def nobody_listens(world: World) -> AsyncIterator[None]:
+async def server_is_gone(world: World) -> AsyncIterator[None]:
     world.proxy.refuse()
     world.proxy.cut()
     yield
@@ -233,10 +233,10 @@ async def nobody_listens(world: World) -> AsyncIterator[None]:
 
 @pytest.mark.requirement("T053", "T087")
 async def test_a_server_that_is_gone_is_503(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    async with nobody_listens(world):
+    async with server_is_gone(world):
         answers = await asyncio.gather(world.read(), world.write())
         assert [answer.status_code for answer in answers] == [503, 503]
-    assert fault_counts(caplog).total() == 4  # each has tried twice
+    assert fault_counts(caplog).total() == 4  # each request has tried twice
     assert set(fault_counts(caplog)) <= {Fault.UNREACHABLE, Fault.CONNECTION_LOST}
 
     assert (await world.read()).status_code == 200
@@ -248,7 +248,7 @@ async def test_a_server_that_is_gone_is_503(world: World, caplog: pytest.LogCapt
 async def test_a_server_that_returns_at_once_is_not_noticed(
     world: World, call: Callable[[World], Coroutine[Any, Any, httpx.Response]]
 ) -> None:
-    async with nobody_listens(world):
+    async with server_is_gone(world):
         waiting = asyncio.create_task(call(world))
         await asyncio.sleep(0.1)
 
@@ -256,7 +256,7 @@ async def test_a_server_that_returns_at_once_is_not_noticed(
 
 
 class LosesAnswers(Proxy):
-    """Cuts a connection in the place of the first answer to this statement."""
+    """Cuts the connection in place of the first answer to a statement."""
 
     statement = b""
     is_coming = False
@@ -272,7 +272,7 @@ class LosesAnswers(Proxy):
         return data
 
 
-# What is asked, the statement that it runs, and the status of a success.
+# Each request, the statement that it runs, and the status of its success.
 OPERATIONS = {
     "list": ("GET", "", None, b"SELECT task.id", 200),
     "get": ("GET", "/{id}", None, b"SELECT task.id", 200),
@@ -288,12 +288,12 @@ OPERATIONS = {
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("when", ["prepared", "run"])
 async def test_only_what_was_not_done_is_repeated(make_database: MakeDatabase, name: str, when: str) -> None:
-    """A statement's answer is lost, when it is prepared or when it was run and committed."""
+    """Loses the answer to a statement, either when it is prepared or after it was committed."""
     method, path, body, statement, success = OPERATIONS[name]
     url = await make_database("postgresql")
     async with proxy_to(url, LosesAnswers) as proxy:
         assert isinstance(proxy, LosesAnswers)
-        # A statement without a name comes with its text each time, by which it is known here.
+        # Behind a pooler a statement has no name, so that its text, by which it is known here, is sent each time.
         suffix = "" if when == "prepared" else "?pgbouncer=true"
         async with running(make_settings(database_url=proxy.url + suffix)) as service:
             user = service.user()
@@ -316,7 +316,7 @@ async def test_only_what_was_not_done_is_repeated(make_database: MakeDatabase, n
 
     is_write = success != 200 or name in {"put", "toggle"}
     assert answer.status_code == (503 if is_write and when == "run" else success)
-    # It was done, whatever the answer was, and once.
+    # It was done once, whatever the answer was.
     made = [task for task in after.values() if task["id"] > task_id]
     assert len(made) == (name == "create")
     assert (task_id in after) is (name != "delete")
@@ -327,7 +327,7 @@ async def test_only_what_was_not_done_is_repeated(make_database: MakeDatabase, n
 
 @pytest.mark.requirement("T053", "T087", "T088")
 async def test_taken_ids_are_503_with_a_cure(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """As after a copy of the rows without the sequence."""
+    """Acts as after a copy of the rows without their sequence."""
     await world.admin.execute("""
         INSERT INTO task (id, user_id, title, completed, created_at, updated_at)
           OVERRIDING SYSTEM VALUE
@@ -337,7 +337,7 @@ async def test_taken_ids_are_503_with_a_cure(world: World, caplog: pytest.LogCap
     answer = await world.user.post({"title": "New"})
 
     assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-    assert fault_counts(caplog) == {Fault.IDS_TAKEN: 2}  # it was tried once more
+    assert fault_counts(caplog) == {Fault.IDS_TAKEN: 2}  # the statement was run once more
     cure = re.findall("SELECT setval.*;", caplog.text)[-1]
     await world.admin.execute(cure)
     assert (await world.user.new_task("New"))["id"] == 10
@@ -379,7 +379,7 @@ async def test_a_write_is_repeated_after_a_serialization_failure(
 
 @pytest.mark.requirement("T088")
 async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    """Connections to a server that is a primary no more, while new ones get to the primary."""
+    """Open connections lead to a former primary, new ones to the primary."""
     await world.alter("SET default_transaction_read_only = on")
     assert (await world.read()).status_code == 200
     await world.admin.execute(f"ALTER DATABASE {world.database} RESET default_transaction_read_only")
@@ -402,7 +402,7 @@ async def test_refused_writes_do_not_all_reconnect(
         assert world.proxy.connections == before
         assert (await world.service.client.get("/ready")).status_code == 200
         assert "Ready, but the database of DATABASE_URL is read only" in caplog.text
-        # Some seconds later, a primary is looked for once more.
+        # Some seconds later, the pool looks for a primary once more.
         monkeypatch.setattr("backends.postgres.READ_ONLY_SECONDS", 0)
         assert (await world.write()).status_code == 503
         assert world.proxy.connections > before
@@ -490,7 +490,7 @@ async def test_a_failed_connect_has_its_faults_name(world: World, url: str, faul
 
 
 class TellsTheEndLate(Proxy):
-    """The server's last words come through, and that it has hung up only when it is told to."""
+    """Passes the server's last words on, and the end of its connection only when it is told to."""
 
     def __init__(self, upstream_url: str) -> None:
         super().__init__(upstream_url)
@@ -509,7 +509,7 @@ class TellsTheEndLate(Proxy):
 async def test_a_connection_that_was_ended_and_is_still_open(
     make_database: MakeDatabase, method: str, status: int
 ) -> None:
-    """As between the server's last words and the end of the connection."""
+    """Uses a connection between the server's last words and its end."""
     url = await make_database("postgresql")
     async with proxy_to(url, TellsTheEndLate) as proxy, running(make_settings(database_url=proxy.url)) as service:
         assert isinstance(proxy, TellsTheEndLate)
@@ -519,7 +519,7 @@ async def test_a_connection_that_was_ended_and_is_still_open(
         proxy.tells.clear()
         await admin.execute(TERMINATE)
         await admin.close()
-        await asyncio.sleep(0.1)  # for the words to arrive
+        await asyncio.sleep(0.1)  # until the words have arrived
 
         assert (await user.request(method, json={"title": "x"})).status_code == status
         assert (await user.request(method, json={"title": "x"})).status_code < 300

@@ -63,7 +63,7 @@ async def test_requests_share_one_check_a_second(proxy: Proxy, monkeypatch: pyte
         await service.client.get("/ready")
         monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 60)
         before, connections = proxy.round_trips, proxy.connections
-        # All of them ask before the first check is over, and one more after it.
+        # All these requests come before the first check is over, and one more after it.
         proxy.passes.clear()
         asking = [asyncio.create_task(service.client.get("/ready")) for _ in range(400)]
         await asyncio.sleep(0.1)
@@ -137,7 +137,7 @@ async def test_ready_answers_for_a_silent_database(proxy: Proxy, monkeypatch: py
     async with running(make_settings(database_url=proxy.url)) as service:
         assert said(await service.client.get("/ready")) == READY
         proxy.passes.clear()
-        for _ in range(2):  # the connection of before, and a new one
+        for _ in range(2):  # on the old connection, and on a new one
             assert said(await service.client.get("/ready")) == UNAVAILABLE
         proxy.passes.set()
         assert said(await service.client.get("/ready")) == READY
@@ -147,7 +147,7 @@ async def test_ready_answers_for_a_silent_database(proxy: Proxy, monkeypatch: py
 @pytest.mark.usefixtures("always_checks")
 @pytest.mark.parametrize("is_connected", [True, False])
 async def test_a_running_check_does_not_delay_the_end(proxy: Proxy, *, is_connected: bool) -> None:
-    # Its pool ends, and then that of the users.
+    # The check's pool is closed first, and then that of the requests.
     async with asyncio.timeout(3 * CLOSE_TIMEOUT_SECONDS), running(make_settings(database_url=proxy.url)) as service:
         if is_connected:
             assert said(await service.client.get("/ready")) == READY
@@ -187,7 +187,7 @@ async def test_an_unreadable_table_is_not_ready(
 
 
 class Guest(NamedTuple):
-    """A role that may do what it is let, the service's settings for it, and who lets it."""
+    """A role without rights, the service's settings for it, and an administrator who grants them."""
 
     role: str
     settings: Settings

@@ -43,7 +43,7 @@ async def test_a_whole_request_has_a_limit(make_database: MakeDatabase, start: S
         assert int(answer.headers["Retry-After"]) > 0
         assert counted("timeouts", limit="request") == timeouts + 1
         assert "Access-Control-Allow-Origin" in answer.headers
-        # It doesn't run on, and takes effect no more.
+        # The statement doesn't run on, and takes no effect.
         while await admin.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
     await admin.close()
@@ -53,18 +53,18 @@ async def test_a_whole_request_has_a_limit(make_database: MakeDatabase, start: S
 
 @pytest.mark.requirement("T089")
 async def test_a_silent_connection_costs_one_request_its_limit(proxy: Proxy, start: StartService) -> None:
-    """Nobody waits for its end, even in a pool of one."""
+    """No other request waits for it to close, even in a pool of one."""
     limits = {"db_statement_timeout": 0.5, "db_pool_timeout": 1, "db_pool_size": 1, "db_max_overflow": 0}
     service = await start(database_url=proxy.url, **limits)
     user = service.user()
     await user.get()
-    # What is there falls silent for good, and new ones pass.
+    # The open connection falls silent for good, and new ones work.
     proxy.silent_up_to = proxy.connections
     proxy.passes.clear()
 
     assert (await user.get()).status_code == 503
     assert service.app.state.database.engine.pool.checkedout() == 0
-    # It is being ended, for which its server is asked, and doesn't answer for longer than a place is waited for.
+    # Closing it asks the silent server first, which takes longer than a request waits for a place.
     assert (await user.get()).status_code == 200
 
 
@@ -100,7 +100,7 @@ async def test_connecting_has_a_limit(proxy: Proxy, start: StartService) -> None
 
     assert answer.status_code == 503
     assert counted("timeouts", limit="connect") == timeouts + 1
-    # One that took all its time is not repeated.
+    # A connect that took all its time is not repeated.
     assert proxy.connections == connections + 1
 
 

@@ -1,4 +1,4 @@
-"""The schema: equal to the models, made once, and nobody else's."""
+"""The schema: equal to the models, created once, and apart from other tables."""
 # [Task]: T040, T041, T042, T043 [From]: specs/database/schema.md
 
 import asyncio
@@ -24,7 +24,7 @@ from tests.service import make_settings, running
 ROOT = Path(__file__).parent.parent
 OURS = {"task", "task_schema_version"}
 
-# As Better Auth's own migration makes them.
+# The tables of Better Auth's own migration.
 BETTER_AUTH = """
 CREATE TABLE "user" ("id" text PRIMARY KEY, "name" text NOT NULL, "email" text NOT NULL UNIQUE,
   "emailVerified" boolean NOT NULL, "image" text, "createdAt" timestamptz NOT NULL,
@@ -51,7 +51,7 @@ ORDER BY 1, 2
 
 
 async def upgrade_by_hand(database_url: str, *arguments: str) -> tuple[int | None, str, str]:
-    """The exit code, output and log of `alembic upgrade head` in a process of its own."""
+    """Runs `alembic upgrade head` in a process of its own. Returns its exit code, output and log."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "alembic", "upgrade", "head", *arguments),
         cwd=ROOT,
@@ -75,7 +75,7 @@ async def test_models_and_migrations_are_equal(database_url: str) -> None:
     await upgrade_schema(settings)
 
     async with migration_connection(settings) as connection:
-        # Raises where autogenerate would find something to do.
+        # Raises if autogenerate finds a difference.
         await connection.run_sync(lambda connection: command.check(alembic(connection)))
 
 
@@ -191,7 +191,7 @@ async def test_a_failed_migration_changes_nothing(database_url: str) -> None:
     assert names == ["ix_task_user_id_id"]
 
 
-# As the version before the keys writes and reads.
+# The statements of the version before idempotency keys.
 INSERT_BEFORE_KEYS = (
     "INSERT INTO task (user_id, title, completed, created_at, updated_at) VALUES"
     " ('u1', 'Old', false, '2026-01-01 00:00:00.000000+00', '2026-01-01 00:00:00.000000+00')"
@@ -214,7 +214,7 @@ async def test_tasks_from_before_idempotency_keys_work(database_url: str) -> Non
 
     async with running(settings) as service:
         user = service.user("u1")
-        # A worker of that version, which goes on while the new one starts.
+        # A worker of that version goes on while the new one starts.
         async with database.engine.begin() as connection:
             await connection.exec_driver_sql(INSERT_BEFORE_KEYS)
         await user.post({"title": "New"}, headers={"Idempotency-Key": "1"})
@@ -246,7 +246,7 @@ async def test_a_failed_upgrade_leaves_the_old_version_whole(database_url: str) 
         assert "idempotency_key" not in {column["name"] for column in columns}
         version = await connection.exec_driver_sql("SELECT version_num FROM task_schema_version")
         assert version.scalars().all() == ["0001"]
-        # It serves on, and the upgrade succeeds once what was in its way is gone.
+        # It goes on serving, and the upgrade succeeds once the obstacle is gone.
         await connection.exec_driver_sql(INSERT_BEFORE_KEYS)
         await connection.exec_driver_sql("DROP TABLE ix_task_user_id_idempotency_key")
     await database.close()
@@ -258,7 +258,7 @@ async def test_a_failed_upgrade_leaves_the_old_version_whole(database_url: str) 
 async def test_a_migration_gives_up_on_a_busy_table(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An ALTER that waits for a long transaction makes all others wait behind it."""
+    """An ALTER that waits for a long transaction makes all later statements wait behind it."""
     monkeypatch.setattr("migrations.TABLE_PATIENCE", "200ms")
     settings = make_settings(database_url=await make_database("postgresql"))
     await migrate_to(settings, "0001")

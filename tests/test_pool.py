@@ -1,4 +1,4 @@
-"""The pool: its size, what it hands out, and connections that fail or fall silent."""
+"""The pool: its size, its spare connections, and connections that fail or fall silent."""
 # [Task]: T051, T053, T105 [From]: specs/database/schema.md
 
 import asyncio
@@ -33,7 +33,7 @@ async def test_the_pool_has_its_size_and_gives_up_waiting(make_database: MakeDat
             assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
             assert int(answer.headers["Retry-After"]) > 0
             assert (await service.client.get("/health")).status_code == 200
-            # It has a connection of its own.
+            # The check has a connection of its own.
             assert (await service.client.get("/ready")).status_code == 200
         assert (await service.user().get()).status_code == 200
 
@@ -70,7 +70,7 @@ async def test_overflow_connections_go_when_they_idle(database_url: str, monkeyp
         async with all_in_use(service, 5):
             monkeypatch.setattr("backends.pool.SPARE_IDLE_SECONDS", 0)
             await asyncio.sleep(0.1)
-            # Those in use are left alone.
+            # Connections in use stay open.
             assert open_connections() == 5
         await until(are_enough)
         if service.backend == "postgresql":
@@ -78,10 +78,10 @@ async def test_overflow_connections_go_when_they_idle(database_url: str, monkeyp
             await until(lambda: admin.fetchval(f"SELECT ({OTHERS}) = 2"))
             await admin.close()
 
-        # Two are enough now, and are left alone.
+        # The last two stay open.
         await asyncio.sleep(0.1)
         assert open_connections() == 2
-        # There are as many as before when they are needed.
+        # The pool grows again when it is needed.
         monkeypatch.setattr("backends.pool.SPARE_IDLE_SECONDS", 30)
         async with all_in_use(service, 5):
             pass
@@ -101,7 +101,7 @@ async def all_in_use(service: Service, connections: int) -> AsyncIterator[None]:
 
 
 async def wait_for_an_idle_server(url: str) -> None:
-    """Until no other connection to this database runs anything."""
+    """Waits until no other connection to this database runs anything."""
     admin = await asyncpg.connect(url)
     busy = (
         "SELECT count(*) FROM pg_stat_activity"
@@ -137,7 +137,7 @@ async def test_an_abandoned_statement_ends_in_the_server(make_database: MakeData
 
 
 async def warm(service: Service, connections: int) -> None:
-    """Opens so many, which all have prepared what `GET` of one task runs."""
+    """Opens so many connections, each of which has prepared the statement of a task's GET."""
     user = service.user()
     task = await user.new_task()
     while service.app.state.database.engine.pool.checkedin() < connections:
@@ -160,7 +160,7 @@ async def test_a_connection_closed_at_checkout_is_503(make_database: MakeDatabas
         event.remove(engine.sync_engine, "checkout", cut)
 
         assert (answer.status_code, answer.json()) == (503, UNAVAILABLE)
-        # The others may be cut as well, and are not tried.
+        # Other connections may be cut as well, and are not tried.
         before = set(before)
         answers = await asyncio.gather(*(user.get() for _ in range(5)))
         assert {answer.status_code for answer in answers} == {200}
@@ -226,7 +226,7 @@ async def test_a_connection_that_idled_long_is_pinged(proxy: Proxy, monkeypatch:
         assert proxy.round_trips - before == 2
         assert proxy.connections == connections
 
-        # Half-open: it takes what is sent and never answers.
+        # Half-open: it takes all that is sent and never answers.
         proxy.passes.clear()
         proxy.has_connected.clear()
         waiting = asyncio.create_task(user.get())
@@ -267,7 +267,7 @@ async def test_a_session_gives_up_a_silent_connection(proxy: Proxy) -> None:
         proxy.passes.set()
 
         assert (await service.user().get()).status_code == 200
-        # Some to cancel the statement, and a new one to serve.
+        # Some cancel the statement, and a new one serves.
         assert proxy.connections >= connections + 2
 
 
@@ -277,7 +277,7 @@ async def test_a_silent_connection_taints_older_ones(proxy: Proxy) -> None:
     async with running(settings) as service:
         user = service.user()
         await asyncio.gather(*(user.get() for _ in range(8)))
-        # All that are there fall silent for good, as where a router forgets them; new ones work.
+        # The open connections fall silent for good, as if a router forgot them; new ones work.
         proxy.silent_up_to = proxy.connections
         proxy.passes.clear()
 

@@ -1,4 +1,4 @@
-"""To which host a `DATABASE_URL` leads, whatever the environment says and whichever fails."""
+"""The host that the service connects to, whatever the environment says and whichever host fails."""
 # [Task]: T045, T053, T116, T117, T121 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 
 import asyncio
@@ -32,7 +32,7 @@ SILENT = b""
 
 
 def refusing(code: str) -> bytes:
-    """An ErrorResponse."""
+    """Makes an ErrorResponse (PostgreSQL 18, section 54.7)."""
     fields = f"SFATAL\0VFATAL\0C{code}\0Mno\0\0".encode()
     return b"E" + (4 + len(fields)).to_bytes(4, "big") + fields
 
@@ -88,7 +88,7 @@ async def real_url(make_database: MakeDatabase) -> str:
 
 @pytest.fixture
 async def elsewhere(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pretender]:
-    """Another host, which all variables of Postgres's clients name."""
+    """Runs another server, which all environment variables of Postgres's clients name."""
     async with pretender(address="127.0.0.2") as other:
         for name, value in {
             "PGHOST": "127.0.0.2",
@@ -268,7 +268,7 @@ async def test_a_cancelled_search_skips_the_silent_host() -> None:
 
 
 async def clone(server: PrivatePostgres, folder: Path) -> PrivatePostgres:
-    """A copy of a server, which only reads until it is promoted. Both then run."""
+    """Copies a server into a standby, which only reads until it is promoted, and starts both."""
     await server.stop()
     copy = PrivatePostgres(folder)
     await asyncio.to_thread(shutil.copytree, server.data, copy.data)
@@ -290,7 +290,7 @@ async def test_after_a_failover_the_other_host_serves() -> None:
         await upgrade_schema(make_settings(database_url=primary.url(database)))
         standby = await clone(primary, folder)
         try:
-            # The one that only reads is the first to be asked.
+            # The standby is tried first.
             url = primary.url(database).replace("?host=", f"?host={folder}&host=")
             async with running(make_settings(database_url=url)) as service:
                 alice = service.user()

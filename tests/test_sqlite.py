@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def link(file: Path) -> Path:
-    """One to a file that isn't there."""
+    """A link to a missing file."""
     file.symlink_to(file.with_name("real.db"))
     return file
 
@@ -49,7 +49,7 @@ def beside(file: Path, suffix: str) -> Path:
 
 @asynccontextmanager
 async def serving(file: Path, **settings: Any) -> AsyncIterator[Service]:
-    """The service on this file, with one task that was acknowledged and several connections."""
+    """Runs the service on this file, with one acknowledged task and several connections."""
     async with running(make_settings(database_url=f"sqlite:///{file}", **settings)) as service:
         with_routes(service.app)
         user = service.user("a")
@@ -59,14 +59,14 @@ async def serving(file: Path, **settings: Any) -> AsyncIterator[Service]:
 
 
 def titles(file: Path) -> list[str]:
-    """What is in the file, as another program reads it."""
+    """Reads the titles in the file as another program would."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=rw", uri=True)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         return [title for (title,) in connection.execute("SELECT title FROM task ORDER BY id")]
 
 
 async def call_all(service: Service) -> list[httpx.Response]:
-    """A read, the ways to write, and a check of readiness."""
+    """Sends a read, each kind of write, and a check of readiness."""
     user = service.user("a")
     return [
         await user.get("/1"),
@@ -89,7 +89,7 @@ async def expect_service(service: Service) -> None:
     assert [answer.status_code for answer in answers] == [200, 201, 200, 200, 200]
 
 
-# Who may read it
+# The mode of the file
 
 
 @pytest.fixture(params=[0, 0o022], ids=oct)
@@ -135,7 +135,7 @@ async def test_a_link_to_a_missing_file_is_followed(link: Path) -> None:
 
 
 def write_at_once(service: Service) -> list[asyncio.Task[httpx.Response]]:
-    """Statements and units of several, as many of each."""
+    """Starts single statements and transactions of two, as many of each."""
     user = service.user("a")
     return [
         *(asyncio.create_task(user.post({"title": "x"})) for _ in range(6)),
@@ -193,7 +193,7 @@ async def test_a_writer_waits_as_long_as_for_a_statement(file: Path, *, is_ours:
         faults = counted("database_faults", fault=Fault.LOCKED)
         async with locked_by_a_unit(service) if is_ours else locked_by_another(file):
             writes = write_at_once(service)
-            # Who reads doesn't wait.
+            # A reader doesn't wait.
             while not all(write.done() for write in writes):
                 assert (await user.get()).status_code == 200
             for write in writes:
@@ -224,7 +224,7 @@ async def test_an_abandoned_writer_leaves_no_lock(file: Path, ending: str) -> No
         async with locked_by_another(file):
             writes = write_at_once(service)
             if ending == "cancelled":
-                await asyncio.sleep(2 * PIECE_SECONDS)  # some are in the middle of one
+                await asyncio.sleep(2 * PIECE_SECONDS)  # some are in the middle of a piece
                 for write in writes:
                     write.cancel()
             ended = await asyncio.gather(*writes, return_exceptions=True)
@@ -236,7 +236,7 @@ async def test_an_abandoned_writer_leaves_no_lock(file: Path, ending: str) -> No
                     assert isinstance(end, asyncio.CancelledError)
 
         await expect_service(service)
-        # None of them was done later.
+        # No write was done later.
         assert len((await service.user("a").get()).json()) == 4
 
 
@@ -340,7 +340,7 @@ async def test_a_backup_is_served_once_nothing_else_is_left(file: Path) -> None:
         back_up(file, copy)
         await user.post({"title": "Not in the backup"})
         copy.rename(file)
-        await expect_unavailable(service)  # since its log is still the other's
+        await expect_unavailable(service)  # since the log is still of the other database
         remove(*COMPANIONS)(file)
 
         await expect_service(service)
@@ -351,7 +351,7 @@ async def test_a_backup_is_served_once_nothing_else_is_left(file: Path) -> None:
 @pytest.mark.requirement("T109", "T049")
 @pytest.mark.parametrize("call", ["single", "unit"])
 async def test_a_write_into_a_missing_file_is_no_success(file: Path, call: str) -> None:
-    """Not even if it goes between the statement and its answer."""
+    """Takes the file away between a statement and its answer, too."""
     async with serving(file) as service:
         engine = service.app.state.database.engine.sync_engine
         moment = "after_cursor_execute" if call == "single" else "commit"
@@ -371,7 +371,7 @@ async def test_a_write_into_a_missing_file_is_no_success(file: Path, call: str) 
 
 @pytest.mark.requirement("T109")
 async def test_a_service_without_connections_finds_its_file(file: Path) -> None:
-    """The last connection to end removes the companions, and nothing was taken away."""
+    """The last connection to close removes the -wal and the -shm, which are not taken for missing."""
     async with serving(file) as service:
         engine = service.app.state.database.engine
         async with engine.connect() as connection:
@@ -383,7 +383,7 @@ async def test_a_service_without_connections_finds_its_file(file: Path) -> None:
         assert driver is not None
 
 
-# Whatever else can be wrong with it
+# Other faults of the file
 
 
 def another_database(file: Path, schema: str) -> None:
@@ -413,7 +413,7 @@ async def test_a_foreign_journal_does_no_harm(file: Path) -> None:
 
 
 async def limit(service: Service, pragma: str) -> None:
-    """Sets a limit in each connection from now on."""
+    """Sets a limit on each new connection."""
     engine = service.app.state.database.engine
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -445,7 +445,7 @@ async def test_a_full_disk_is_503_for_writes_alone(file: Path) -> None:
 
 @pytest.fixture
 def nobodys(nobody: int = 65_534) -> Iterator[Path]:
-    """A file in a folder of somebody whom its mode binds, as it doesn't bind root."""
+    """A file whose mode binds this process: root, whom no mode binds, becomes another user."""
     is_root = os.geteuid() == 0
     with TemporaryDirectory() as folder:
         if is_root:

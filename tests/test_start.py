@@ -1,4 +1,4 @@
-"""A start: what it waits for, what it refuses, and how that is mended."""
+"""A start: its wait for the database, and its refusals with their cures."""
 # [Task]: T041, T045, T052, T110, T111, T112 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
@@ -28,7 +28,7 @@ from tests.databases import MakeDatabase
 from tests.proxy import proxy_to
 from tests.service import make_settings, running
 
-# What somebody makes of a tutorial.
+# The table of a common tutorial.
 TUTORIAL = """
 CREATE TABLE task (id integer PRIMARY KEY, user_id integer NOT NULL, title varchar NOT NULL,
   description varchar, completed boolean NOT NULL, created_at timestamp NOT NULL,
@@ -37,7 +37,7 @@ CREATE TABLE task (id integer PRIMARY KEY, user_id integer NOT NULL, title varch
 
 
 async def start(settings: Settings) -> None:
-    """As the lifespan does it."""
+    """Prepares the database as the lifespan does."""
     database = Database(settings)
     try:
         await prepare_database(database, settings)
@@ -46,7 +46,7 @@ async def start(settings: Settings) -> None:
 
 
 async def run(settings: Settings, *statements: str) -> None:
-    """As somebody by hand."""
+    """Runs statements as an administrator would by hand."""
     async with migration_connection(settings) as connection:
         for statement in statements:
             await connection.exec_driver_sql(statement)
@@ -70,7 +70,7 @@ async def until_told(caplog: pytest.LogCaptureFixture, level: int) -> None:
             await asyncio.sleep(0.05)
 
 
-# --- what a start waits for
+# --- the wait for a database
 
 
 @pytest.mark.requirement("T052")
@@ -95,7 +95,7 @@ async def test_a_start_waits_for_its_database(make_database: MakeDatabase, caplo
     ],
 )
 async def test_a_start_gives_up_with_a_plain_reason(monkeypatch: pytest.MonkeyPatch, url: str, reason: str) -> None:
-    monkeypatch.setattr("runtime.startup.FIRST_RETRY_SECONDS", 60)  # which is more patience than there is
+    monkeypatch.setattr("runtime.startup.FIRST_RETRY_SECONDS", 60)  # longer than a start waits at all
 
     message = await refusal_of(make_settings(database_url=url))
 
@@ -135,7 +135,7 @@ async def test_a_start_does_not_wait_where_that_is_no_use(
 
 
 def fatal(sqlstate: str, message: str) -> bytes:
-    """PostgreSQL's ErrorResponse (section 54.7)."""
+    """Makes an ErrorResponse (PostgreSQL 18, section 54.7)."""
     fields = f"SFATAL\0C{sqlstate}\0M{message}\0\0".encode()
     return b"E" + (len(fields) + 4).to_bytes(4) + fields
 
@@ -173,7 +173,7 @@ async def test_a_refusal_ends_the_start_at_once_with_its_cure(
 
     assert "Trying again" not in caplog.text
     if answer == b"S":
-        # What is not verified is told nothing.
+        # A server that isn't verified gets no password.
         assert bool(received) is (hint == "it got through")
 
 
@@ -205,7 +205,7 @@ async def test_a_start_waits_out_what_a_server_gets_over(
 
 @contextlib.asynccontextmanager
 async def pretending(answer: bytes, tls: ssl.SSLContext) -> AsyncIterator[tuple[int, bytearray]]:
-    """The port of a server that says this and hangs up, and what it hears by TLS."""
+    """Runs a server that answers this and hangs up. Gives its port, and all that it receives over TLS."""
     received = bytearray()
 
     async def pretend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -224,12 +224,12 @@ async def pretending(answer: bytes, tls: ssl.SSLContext) -> AsyncIterator[tuple[
         yield server.sockets[0].getsockname()[1], received
 
 
-# --- a worker of several
+# --- one of several workers
 
 
 @pytest.fixture(params=["gunicorn", "child"])
 def worker(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process counts as one, as gunicorn or another server runs it."""
+    """Makes this process count as a worker, of gunicorn or of another server."""
     if request.param == "gunicorn":
         monkeypatch.setenv("SERVER_SOFTWARE", "gunicorn/27.0.1")
     else:
@@ -341,7 +341,7 @@ async def upgrade_to(settings: Settings, revision: str) -> None:
         await connection.run_sync(upgrade)
 
 
-# --- a table that isn't ours
+# --- a table `task` of another program
 
 
 @pytest.mark.requirement("T112")
@@ -358,7 +358,7 @@ async def test_a_foreign_task_table_is_refused_until_renamed(database_url: str, 
 
 
 def cure_in(message: str) -> str:
-    """The statements that a refusal tells to type."""
+    """Extracts the statements that a refusal tells the reader to type."""
     return " ".join(re.findall(r"\b(?:ALTER|GRANT|CREATE|SELECT) [^;]+;", message))
 
 
@@ -425,7 +425,7 @@ class Site:
 @pytest.fixture
 async def site(make_database: MakeDatabase) -> AsyncIterator[Site]:
     url = await make_database("postgresql")
-    # One that has to be quoted.
+    # Its name has to be quoted.
     name = f"Todo {uuid4().hex}"
     admin = await asyncpg.connect(url)
     await admin.execute(f"""CREATE ROLE "{name}" LOGIN PASSWORD 'hunter2'""")
@@ -472,7 +472,7 @@ async def test_a_missing_right_is_named_with_its_grant(
     assert reason in first
     assert "hunter2" not in first
 
-    # What one statement brings to light another may mend.
+    # The cure of one lack may bring the next to light.
     for _ in range(4):
         try:
             await start(site.settings)

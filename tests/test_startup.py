@@ -1,4 +1,4 @@
-"""What a server is told of a start, and the demo where no server is."""
+"""The report of a start to the server, the development secret, and the demo."""
 # [Task]: T030, T052, T128 [From]: specs/features/authentication.md, specs/database/schema.md
 
 import multiprocessing
@@ -22,7 +22,7 @@ from runtime.development import development_secret, listening_address, print_dem
 async def start(
     error: BaseException | None = None, *, at_end: Exception | None = None
 ) -> tuple[list[Any], BaseException | None]:
-    """What a server gets from an application whose start, or whose end, is in this error."""
+    """Collects the messages to the server of an application whose start or shutdown raises this error."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -100,7 +100,7 @@ async def test_the_demo_says_where_no_port_was_found(
 
 
 def find_listener(connection: Any, family: str, path: str) -> None:
-    """Says what is found before and while this process listens, and what it listens on."""
+    """Sends the address found before and while this process listens, and the real one."""
     address: Any = {"tcp": ("127.0.0.1", 0), "unix": path, "abstract": f"\0{path}"}[family]
     kind = socket.AF_INET if family == "tcp" else socket.AF_UNIX
     with socket.socket(kind) as listener:
@@ -128,7 +128,7 @@ def test_the_address_of_a_listening_socket_is_found(tmp_path: Path, family: str)
         == {
             "tcp": [f"http://127.0.0.1:{name[1]}"],
             "unix": ["--unix-socket", path, "http://localhost"],
-            "abstract": [],  # `curl` has another word for it, and nobody serves there by hand.
+            "abstract": [],  # `curl` has another option for it, and nobody serves on one by hand.
         }[family]
     )
 

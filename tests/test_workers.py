@@ -39,7 +39,7 @@ async def test_one_worker_shows_what_another_has_written(
         port = httpx.URL(url).port
 
         async def connect() -> tuple[User, int]:
-            """The user by a connection of its own, and which of the workers has it."""
+            """Connects the user anew. Returns it, and the worker that has the connection."""
             client = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=60))
             user = User(client, "one and the same")
             before = [clients_of(worker, port) for worker in workers]
@@ -61,7 +61,7 @@ async def test_one_worker_shows_what_another_has_written(
         for number in range(10):
             changed = await other.put(task["id"], {"title": f"Title {number}"})
             assert (await one.get(path)).json() == changed.json()
-        # Every one of them counts, and time never goes back.
+        # Every toggle counts, and time never goes back.
         toggled = await asyncio.gather(*(user.toggle(task["id"]) for _ in range(11) for user in (one, other)))
         assert len({answer.json()["updated_at"] for answer in toggled}) == 22
         last = max(toggled, key=lambda answer: answer.json()["updated_at"]).json()
@@ -72,13 +72,13 @@ async def test_one_worker_shows_what_another_has_written(
 
 
 def clients_of(worker: psutil.Process, port: int | None) -> set[int]:
-    """The ports of the clients whose connections it has."""
+    """The ports of the clients that are connected to this worker."""
     found = worker.net_connections("tcp")
     return {one.raddr.port for one in found if one.laddr.port == port and one.raddr}
 
 
 class Deployed:
-    """Two workers on a database of their own, by way of a proxy."""
+    """Two workers on a database of their own behind a proxy."""
 
     def __init__(self, proxy: Proxy, admin: asyncpg.Connection, role: str) -> None:
         self.proxy = proxy
@@ -131,7 +131,7 @@ async def deployed(make_database: MakeDatabase) -> AsyncIterator[Deployed]:
 async def test_a_worker_that_cannot_start_ends_no_other(
     deployed: Deployed, tmp_path: Path, break_it: Any, line: str, mend_it: Any
 ) -> None:
-    """uvicorn's parent ends all workers with one whose start failed."""
+    """uvicorn's parent would end all workers with one whose start failed."""
 
     async def change(how: Any) -> None:
         await (deployed.run(how) if isinstance(how, str) else how(deployed))
@@ -153,7 +153,7 @@ async def test_a_worker_that_cannot_start_ends_no_other(
     assert "Traceback" not in server.output
 
 
-# As a worker that is told to stop while it imports the application.
+# A worker that is told to stop while it imports the application.
 STOPPED_AT_IMPORT = f"""
 import os, signal, sys
 os.kill(os.getpid(), signal.SIGTERM)
@@ -176,7 +176,7 @@ async def test_a_stop_during_the_import_ends_the_start(tmp_path: Path) -> None:
 
 @contextmanager
 def handled_by(server: uvicorn.Server) -> Iterator[None]:
-    """As if this server ran the process."""
+    """Sets the signal handlers that this server sets when it runs the process."""
     before = {number: signal.signal(number, server.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():
