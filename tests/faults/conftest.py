@@ -1,4 +1,4 @@
-"""What the tests of faults share, and the figures that they print."""
+"""The fixtures of the tests of faults, and the figures that they print."""
 # [Task]: T093 [From]: specs/reliability.md
 
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ FIGURES = pytest.StashKey[list[str]]()
 
 @pytest.fixture(scope="session")
 async def killable() -> AsyncIterator[PrivatePostgres]:
-    """A PostgreSQL that is nobody else's."""
+    """A PostgreSQL that no other test uses."""
     async with private_postgres() as server:
         yield server
 

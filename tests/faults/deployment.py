@@ -18,7 +18,7 @@ from tests.server import Process, pick_port, uvicorn_process
 START_PATIENCE_SECONDS = 60
 
 SETTINGS = {"BETTER_AUTH_SECRET": SECRET, "REQUEST_TIMEOUT": f"{REQUEST_TIMEOUT_SECONDS:g}", "LOG_LEVEL": "WARNING"}
-# Short, so that what is broken is noticed and given up within seconds.
+# Short, so that a broken connection is noticed and closed within seconds.
 SHORT_LIMITS = {
     "DB_POOL_SIZE": "3",
     "DB_MAX_OVERFLOW": "2",
@@ -29,7 +29,7 @@ SHORT_LIMITS = {
 
 
 class Deployment:
-    """One service with its settings. As a context it is started, and ended in the end."""
+    """One service with its settings. As a context, it is started and then ended."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.port = pick_port()
@@ -46,7 +46,7 @@ class Deployment:
 
     @property
     def process(self) -> Process:
-        """The one that was started last."""
+        """The process that was started last."""
         return self._processes[-1]
 
     async def __aenter__(self) -> Self:
@@ -71,7 +71,7 @@ class Deployment:
                 await asyncio.sleep(0.05)
 
     async def stop(self) -> int:
-        """Asks it to end, and gives its exit code."""
+        """Asks it to stop, and returns its exit code."""
         self.process.process.terminate()
         return await self.process.end()
 
@@ -83,7 +83,7 @@ class Deployment:
         await self.process.end()
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve, where it was started with `--workers`."""
+        """The processes that serve, if it was started with `--workers`."""
         supervisor = psutil.Process(self.process.process.pid)
         return [
             process

@@ -1,4 +1,4 @@
-"""The faults of the storm. Each returns at its end: when what it broke could work again."""
+"""The faults of the storm. Each returns at its end, when all that it broke could work again."""
 # [Task]: T093 [From]: specs/reliability.md
 
 import asyncio
@@ -11,13 +11,13 @@ from tests.faults.deployment import Deployment
 from tests.faults.postgres import PrivatePostgres
 from tests.faults.proxy import FaultyProxy
 
-# How long a fault lasts that could last for ever; longer than a statement may.
+# The time of a fault that could last for ever: longer than that of a statement.
 FAULT_SECONDS = 2.5
 
 
 @dataclass
 class Site:
-    """All that can break."""
+    """The parts that can break."""
 
     postgres: PrivatePostgres
     database: str
@@ -27,7 +27,7 @@ class Site:
 
 
 class Kind(Protocol):
-    """Breaks something and returns when that could work again."""
+    """Breaks something, and returns when it could work again."""
 
     __name__: str
 
@@ -56,14 +56,14 @@ async def half_open(site: Site) -> None:
 
 
 async def silent(site: Site) -> None:
-    """The network passes nothing on, and does so later."""
+    """The network holds everything back, and delivers it later."""
     site.proxy.passes.clear()
     await last()
     site.proxy.passes.set()
 
 
 async def refuse(site: Site) -> None:
-    """Nobody listens."""
+    """The network refuses every connection."""
     site.proxy.refuse()
     site.proxy.cut()
     await last()
@@ -71,7 +71,7 @@ async def refuse(site: Site) -> None:
 
 
 async def drop_replies(site: Site) -> None:
-    """Every write is committed, and its connection cut before the reply."""
+    """The network cuts the connection of every write after its commit and before the reply."""
     site.proxy.drops_replies = True
     await last()
     site.proxy.drops_replies = False
@@ -94,9 +94,7 @@ async def terminate_connections(site: Site) -> None:
 
 
 async def lock(site: Site) -> None:
-    """Every row, or the table as by somebody else's migration, for longer than a statement may
-    take.
-    """
+    """Another client locks every row, or the whole table as a migration does, for longer than a statement may take."""
     statements = ["SELECT FROM task FOR UPDATE", "LOCK TABLE task IN ACCESS EXCLUSIVE MODE"]
     async with site.postgres.admin(site.database) as admin, admin.transaction():
         await admin.execute(site.chance.choice(statements))
@@ -104,7 +102,7 @@ async def lock(site: Site) -> None:
 
 
 async def read_only(site: Site) -> None:
-    """As after a failover, on a standby."""
+    """The server is read only, as a standby is."""
     await site.postgres.run("ALTER SYSTEM SET default_transaction_read_only = on")
     await site.postgres.run("SELECT pg_reload_conf()")
     await last()
@@ -113,7 +111,7 @@ async def read_only(site: Site) -> None:
 
 
 async def exhaust_connections(site: Site) -> None:
-    """The server has fewer connections to give than the service wants, by one for each worker."""
+    """The server allows two connections, one for each worker, which is fewer than the service wants."""
     await site.postgres.run(f"ALTER DATABASE {site.database} CONNECTION LIMIT 2")
     await site.postgres.run(terminate_all(site))
     await last()
@@ -121,12 +119,12 @@ async def exhaust_connections(site: Site) -> None:
 
 
 async def kill_worker(site: Site) -> None:
-    """The supervisor starts another."""
+    """A worker is killed, and the supervisor starts another."""
     site.chance.choice(site.service.workers()).send_signal(signal.SIGKILL)
 
 
 async def stop_worker(site: Site) -> None:
-    """A worker stands still, and goes on."""
+    """A worker is suspended, and goes on later."""
     worker = site.chance.choice(site.service.workers())
     worker.suspend()
     await last()

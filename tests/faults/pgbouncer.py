@@ -1,4 +1,4 @@
-"""A real PgBouncer in transaction mode, with fewer connections than it has clients."""
+"""A real PgBouncer in transaction mode, with fewer server connections than clients."""
 # [Task]: T094 [From]: specs/reliability.md
 
 import asyncio
@@ -17,7 +17,7 @@ from tests.server import pick_port
 
 POOL_SIZE = 2
 
-# `server_login_retry` is how long it waits before it asks a server again that was away.
+# `server_login_retry` is the pause before it tries a failed server again.
 CONFIG = """\
 [databases]
 {database} = host={socket} dbname={database} user={role}
@@ -35,7 +35,7 @@ server_login_retry = 1
 
 
 class PgBouncer:
-    """Its URL declares it, or else it keeps to itself what would give it away."""
+    """A pooler that its URL declares, or that nothing in the URL gives away."""
 
     def __init__(
         self, program: str, folder: Path, postgres: PrivatePostgres, database: str, *, is_declared: bool
@@ -58,7 +58,7 @@ class PgBouncer:
             ignored="" if is_declared else "statement_timeout",
         )
         (folder / "pgbouncer.ini").write_text(config)
-        # For whom it runs as.
+        # For the user that it runs as.
         folder.chmod(0o755)
 
     async def start(self) -> None:
@@ -83,7 +83,7 @@ class PgBouncer:
         return True
 
     async def stop(self, *, kill: bool = False) -> None:
-        """At once, with all its connections."""
+        """Ends it at once, with all its connections."""
         if self._process is not None and self._process.returncode is None:
             if kill:
                 self._process.kill()
@@ -96,8 +96,8 @@ class PgBouncer:
 async def pgbouncer_before(
     postgres: PrivatePostgres, database: str, *, is_declared: bool = True
 ) -> AsyncIterator[PgBouncer]:
-    """A pooler of one database. The test is skipped where PgBouncer isn't installed."""
-    # Where Debian has it isn't on everybody's path.
+    """Runs a pooler of one database. Skips the test where PgBouncer isn't installed."""
+    # Debian installs it in a folder that isn't on every PATH.
     program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin")
     if program is None:
         pytest.skip("PgBouncer isn't installed (apt-get install pgbouncer)")

@@ -1,4 +1,4 @@
-"""A PostgreSQL 18 that tests kill and start again; its data stay."""
+"""A PostgreSQL 18 that tests kill and start again with the same data."""
 # [Task]: T092, T093, T094 [From]: specs/reliability.md
 
 import asyncio
@@ -18,15 +18,15 @@ from sqlalchemy import URL
 from tests.databases import load_pgserver
 from tests.leaks import PASSWORD
 
-# What is killed leaves memory that has to be given back, and a log that has to be gone through.
+# A killed server leaves shared memory to free and a log to replay.
 START_PATIENCE_SECONDS = 60
 
-# No superuser, for whom limits don't count.
+# Not a superuser, to whom limits don't apply.
 ROLE = "todo"
 
 
 class PrivatePostgres:
-    """Listens on a Unix socket, which is there again after each start."""
+    """A server on a Unix socket, whose path is the same after each start."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class PrivatePostgres:
         return url.render_as_string(hide_password=False)
 
     def prepare(self) -> None:
-        """Makes the data folder, which belongs to a user of its own where this one is root."""
+        """Creates the data folder, for a user of its own if this process is root's."""
         self.data.mkdir()
         self.folder.chmod(0o777)
         self._package.ensure_pgdata_inited()
@@ -70,7 +70,7 @@ class PrivatePostgres:
             return False
 
     async def kill(self) -> None:
-        """Ends all its processes at once, as a machine that goes down."""
+        """Ends all its processes at once, as the failure of a machine does."""
         assert self._process is not None
         postmaster = psutil.Process(self._process.pid)
         for process in (postmaster, *postmaster.children(recursive=True)):
@@ -79,7 +79,7 @@ class PrivatePostgres:
         await self.wait_until_stopped()
 
     async def stop(self) -> None:
-        """Cuts its clients off and ends ("fast shutdown")."""
+        """Stops it, and cuts its clients off ("fast shutdown")."""
         if self._process is not None and self._process.returncode is None:
             self.tell(signal.SIGINT)
             await self.wait_until_stopped()
@@ -105,7 +105,7 @@ class PrivatePostgres:
             await admin.execute(sql)
 
     async def make_database(self) -> str:
-        """The name of an empty database of `ROLE`."""
+        """Creates an empty database of `ROLE`, and returns its name."""
         name = f"todo_test_{uuid4().hex}"
         await self.run(f"CREATE DATABASE {name} OWNER {ROLE}")
         return name

@@ -1,4 +1,4 @@
-"""A network between the service and its database that fails in all the ways networks do."""
+"""A network between the service and its database that fails in all the ways of a real one."""
 # [Task]: T093 [From]: specs/reliability.md
 
 import asyncio
@@ -14,8 +14,8 @@ READY = b"Z\0\0\0\5I"
 
 
 class FaultyProxy(Proxy):
-    """Passes everything on, until it is told otherwise. `passes`, when cleared, is a network that
-    is silent for all; what was sent meanwhile arrives when it is set.
+    """Passes everything on, until it is told otherwise. While `passes` is cleared, the network is silent;
+    what is sent meanwhile arrives when it is set again.
     """
 
     def __init__(self, upstream_url: str) -> None:
@@ -23,14 +23,14 @@ class FaultyProxy(Proxy):
         self.port = pick_port()
         # In seconds, each way.
         self.delay = 0.0
-        # Whether a write is done, and its answer never seen: the connection is cut instead.
+        # Whether the connection is cut in place of a write's answer.
         self.drops_replies = False
         self.dropped = 0
         self._dropping: set[Link] = set()
         self._forgotten_up_to = 0
 
     def forget(self) -> None:
-        """The connections that there are fall silent for good, as where a router forgets them."""
+        """Makes the open connections fall silent for good, as if a router forgot them."""
         self._forgotten_up_to = self.connections
 
     async def let_pass(self, link: Link, data: bytes, *, from_client: bool) -> bytes:

@@ -1,5 +1,5 @@
-"""What was acknowledged and what was seen, when which fault was, and what that says of the rule:
-every acknowledged write is there with its last acknowledged value.
+"""The record of acknowledged writes, of reads and of faults, and its verdict on the rule: every
+acknowledged write is there with its last acknowledged value.
 """
 # [Task]: T093, T094, T095 [From]: specs/reliability.md
 
@@ -13,11 +13,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-# Within these, everything works again after a fault's end.
+# Everything works again within this time after a fault's end.
 RECOVERY_SECONDS = 5.0
 # The service's REQUEST_TIMEOUT in these tests, which is below the patience of its clients.
 REQUEST_TIMEOUT_SECONDS = 4.0
-# In a calm of so long, whatever a fault held up has come to its end.
+# After a calm of this length, all that a fault held up has ended.
 SETTLE_SECONDS = REQUEST_TIMEOUT_SECONDS + 1
 CALM_SECONDS = SETTLE_SECONDS + 0.6
 
@@ -36,7 +36,7 @@ class Spell(NamedTuple):
 class Fault(NamedTuple):
     kind: str
     begin: float
-    # Without one as long as it lasts.
+    # None as long as it lasts.
     end: float = math.inf
 
     def __str__(self) -> str:
@@ -44,7 +44,7 @@ class Fault(NamedTuple):
 
 
 class Weather:
-    """When there were faults, and when none. Times are seconds since the start."""
+    """The times of faults and of calms, in seconds since the start."""
 
     def __init__(self, settle_seconds: float = SETTLE_SECONDS) -> None:
         self._settle_seconds = settle_seconds
@@ -78,38 +78,38 @@ class Weather:
         await asyncio.sleep(CALM_SECONDS)
 
     def is_settled(self, since: float) -> bool:
-        """Whether what was unknown then can't come about any more: a stopped process, a silent
-        network or a locked row had the time to go on, and nothing else came in between.
+        """Whether a write that was unknown at that time can't take effect any more: since then a calm was
+        long enough for a stopped process, a silent network or a locked row to go on.
         """
         return any(calm.end - max(calm.begin, since) >= self._settle_seconds for calm in self.calms)
 
     def recovery(self, begin: float, end: float) -> float | None:
-        """How long after the last fault's end a request began, if it ended before the next."""
+        """Returns how long after a fault's end a request began, if it ended before the next fault."""
         for calm in self.calms:
             if calm.begin <= begin and end <= calm.end:
                 return begin - calm.begin
         return None
 
     def kind_before(self, moment: float) -> str:
-        """Of the last fault that began by then."""
+        """Returns the kind of the last fault that had begun by then."""
         kinds = [fault.kind for fault in self._faults if fault.begin <= moment]
         return kinds[-1] if kinds else "nothing"
 
     def around(self, moments: Iterable[float]) -> list[str]:
-        """The faults from a little before the first of these moments to a little after the last."""
+        """Returns the faults from shortly before the first of these moments to shortly after the last."""
         first, last = min(moments, default=0.0) - 10, max(moments, default=0.0) + 10
         return [str(fault) for fault in self._faults if first <= fault.begin <= last]
 
 
 class Value(NamedTuple):
-    """What a task holds: the number that stands in both its title and its description."""
+    """The content of a task: the number in both its title and its description, and whether it is completed."""
 
     number: int
     completed: bool
 
 
 class Absent:
-    """What a task holds that isn't there."""
+    """The state of a task that doesn't exist."""
 
     def __repr__(self) -> str:
         return "absent"
@@ -139,18 +139,18 @@ class Known:
     id: int
     owner: str
     marker: str
-    # What was acknowledged last.
+    # The last acknowledged state.
     state: State
     # The key and the body that made it.
     key: str | None = None
     body: dict[str, str] = field(default_factory=dict)
-    # What an unknown write would have made of it, and since when that is unknown.
+    # The state after a write of unknown outcome, and the time since which it is unknown.
     perhaps: State | None = None
     unknown_since: float | None = None
     # The last time that an attempt to make it was unknown: it could come late and, were the task
     # gone by then, make another.
     attempt_unknown_since: float | None = None
-    # Whether what was acknowledged last was read since.
+    # Whether the last acknowledged state was read since.
     is_checked: bool = True
     events: list[Event] = field(default_factory=list)
 
@@ -162,7 +162,7 @@ class Known:
 
 
 class Torn(Exception):
-    """A row of which a part was written."""
+    """A row that was written in part."""
 
 
 def title_of(marker: str, number: int) -> str:
@@ -170,7 +170,7 @@ def title_of(marker: str, number: int) -> str:
 
 
 def read_row(row: Mapping[str, Any]) -> tuple[str, Value]:
-    """Whose it is, by its marker, and what it holds."""
+    """Returns the marker of a row, which names its writer, and its content."""
     title, description = row["title"], row["description"]
     if title != description:
         raise Torn(f"title {title!r}, description {description!r}")
@@ -179,12 +179,12 @@ def read_row(row: Mapping[str, Any]) -> tuple[str, Value]:
 
 
 class Record:
-    """All that the writers know, and all that they found wrong."""
+    """All that the writers know, and all breaches of the rule that they found."""
 
     def __init__(self, weather: Weather) -> None:
         self.weather = weather
         self.known: dict[int, Known] = {}
-        # Markers of those POSTs of which it isn't known whether they made a task.
+        # Markers of the POSTs that may or may not have created a task.
         self.perhaps: set[str] = set()
         self.owners: set[str] = set()
         self.count: Counter[str] = Counter()
@@ -193,7 +193,7 @@ class Record:
         self.wrong: list[str] = []
 
     def accuse(self, kind: str, message: str, task: Known | None = None) -> None:
-        """Counts what breaks the rule, and tells what was before and after."""
+        """Counts a breach of the rule, and notes the events around it."""
         self.count[kind] += 1
         events = [] if task is None else task.events[-12:]
         now = self.weather.now()
@@ -206,7 +206,7 @@ class Record:
         self.wrong.append("\n  ".join(lines))
 
     def see(self, task: Known, seen: State, where: str) -> None:
-        """Holds what was read of a task against what was acknowledged."""
+        """Compares what was read of a task with what was acknowledged."""
         if not task.allows(seen):
             self.accuse("lost", f"{where} has {seen}", task)
         elif not task.is_checked:
@@ -214,7 +214,7 @@ class Record:
             self.count["checked"] += 1
 
     def compare(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Holds what is in the database, now that nothing is unknown, against what should be."""
+        """Compares the database, now that nothing is unknown, with what should be in it."""
         found: dict[int, State] = {}
         markers: dict[str, list[int]] = {}
         by_marker = {task.marker: task for task in self.known.values()}
@@ -239,7 +239,7 @@ class Record:
             self.see(task, found.get(task.id, ABSENT), "the database")
 
     def read_log(self, output: str) -> None:
-        """What the service didn't foresee, or what a pooler can't do, stands in its log."""
+        """Looks in the service's log for unforeseen errors, and for those of a pooler."""
         for entry in LOG_ENTRY.split(output):
             if BAD_LOG.search(entry):
                 lines = entry.splitlines()
@@ -248,7 +248,7 @@ class Record:
 
     @property
     def recoveries(self) -> list[tuple[float, Failure]]:
-        """Each failure in a calm, and how long after the last fault's end it began."""
+        """Returns each failure in a calm, and how long after a fault's end it began."""
         found = [(self.weather.recovery(one.begin, one.end), one) for one in self.failures]
         return [(seconds, one) for seconds, one in found if seconds is not None]
 
@@ -273,7 +273,7 @@ class Record:
         ]
 
     def check(self) -> None:
-        """Fails if the rule was broken, and says where."""
+        """Fails if the rule was broken, and says how."""
         for seconds, failure in self.recoveries:
             if seconds >= RECOVERY_SECONDS:
                 self.accuse("slow", f"{seconds:.1f} s after a fault's end: {failure.what}")

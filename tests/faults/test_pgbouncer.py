@@ -33,7 +33,7 @@ class Site(NamedTuple):
 
 @pytest.fixture
 async def site(killable: PrivatePostgres, tmp_path: Path) -> AsyncIterator[Site]:
-    """Two workers before a pooler that has a fifth of the connections that they want."""
+    """Two workers behind a pooler that has a fifth of the connections that they want."""
     database = await killable.make_database()
     async with (
         pgbouncer_before(killable, database) as pooler,
@@ -65,7 +65,7 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
     async with (
         httpx.AsyncClient(base_url=site.service.url, timeout=30) as client,
         site.postgres.admin(site.database) as admin,
-        # A transaction goes on seeing what it saw first.
+        # Not in a transaction, which would go on seeing its first snapshot.
         site.postgres.admin(site.database) as watcher,
     ):
         user = User(client)
@@ -85,7 +85,7 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
 
 @pytest.mark.requirement("T103")
 async def test_an_undeclared_pooler_mixes_up_no_statements(killable: PrivatePostgres, tmp_path: Path) -> None:
-    """Two processes that prepare their statements in another order, with few places to go."""
+    """Runs two processes that prepare their statements in different orders, on few server connections."""
     database = await killable.make_database()
     chance = Random(103)
     async with pgbouncer_before(killable, database, is_declared=False) as pooler, AsyncExitStack() as stack:
@@ -107,7 +107,7 @@ async def test_an_undeclared_pooler_mixes_up_no_statements(killable: PrivatePost
             pytest.fail("it was never done")
 
         async def work(name: int, user: User) -> None:
-            """Makes, gets, changes and fails to delete tasks, each in an order of its own."""
+            """Creates, reads, changes and fails to delete tasks, each in an order of its own."""
             methods = chance.sample(["GET", "PUT", "DELETE"], 3)
             for number in range(20):
                 title = f"{name}-{number}"

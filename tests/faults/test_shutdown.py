@@ -1,4 +1,4 @@
-"""A database that is about to stop, and says so to everybody who comes."""
+"""A database that is about to stop, and refuses new connections."""
 # [Task]: T087 [From]: specs/reliability.md
 
 import signal
@@ -16,7 +16,7 @@ async def test_a_database_that_shuts_down_is_503(killable: PrivatePostgres) -> N
     settings = make_settings(database_url=killable.url(database), db_pool_size=1)
     async with running(settings) as service:
         user = service.user()
-        # What is connected may stay until it goes by itself ("smart shutdown").
+        # Open connections may stay until their clients close them ("smart shutdown").
         async with killable.admin(database), service.app.state.database.engine.connect():
             before = counted("database_faults", fault=Fault.SHUTTING_DOWN)
             killable.tell(signal.SIGTERM)

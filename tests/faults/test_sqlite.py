@@ -22,7 +22,7 @@ WRITERS = 8
 
 
 def read_copy(database: Path, folder: Path) -> list[dict[str, Any]]:
-    """The tasks, out of a copy: to read the file itself would mend what the service has to."""
+    """Reads the tasks in a copy of the file: reading the file itself would repair what the service has to repair."""
     folder.mkdir()
     for path in database.parent.glob(f"{database.name}*"):
         shutil.copy(path, folder)
@@ -36,7 +36,7 @@ def read_copy(database: Path, folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.requirement("T095")
 async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
     database, chance = tmp_path / "todo.db", Random(95)
-    # What a killed process had begun doesn't come about any more.
+    # The writes that a killed process had begun take no effect any more.
     record = Record(Weather(settle_seconds=0.5))
     async with Deployment(tmp_path, "--workers", "2", DATABASE_URL=f"sqlite:///{database}") as service:
         async with writing(record, service.url, chance, WRITERS):
@@ -44,7 +44,7 @@ async def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path) -> None:
                 await asyncio.sleep(chance.uniform(0.5, 1.5))
                 async with record.weather.fault("kill -9 of the service"):
                     await service.kill()
-                    # Until every answer that came was read.
+                    # Until every answer that arrived was read.
                     await asyncio.sleep(0.2)
                     record.compare(read_copy(database, tmp_path / f"kill {number}"))
                     await service.start()

@@ -1,4 +1,4 @@
-"""The end of a service, its start, and a deploy, where both are at once."""
+"""The stop of a service, its start, and a deploy, which is both at once."""
 # [Task]: T092 [From]: specs/reliability.md
 
 import asyncio
@@ -35,14 +35,14 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def wait_until(url: str, count: str, expected: int) -> None:
-    """By a connection of its own, since a transaction goes on seeing what it saw first."""
+    """Waits on a connection of its own, since a transaction would go on seeing its first snapshot."""
     async with asyncio.timeout(30), connected(url) as admin:
         while await admin.fetchval(count) != expected:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.02)
 
 
 async def wait_until_deaf(service: Deployment) -> None:
-    """Until none of its workers takes new connections."""
+    """Waits until none of its workers takes new connections."""
     workers = service.workers() or [psutil.Process(service.process.process.pid)]
     async with asyncio.timeout(30):
         while any(is_listening(worker, service.port) for worker in workers):  # noqa: ASYNC110 - as above
@@ -82,10 +82,10 @@ async def test_a_stop_answers_only_what_is_in_flight(
         assert {answer.status_code for answer in answers} == {200}
         assert all(answer.json()["completed"] for answer in answers)
         assert await service.process.end() in {0, -signal.SIGTERM}
-        # It was never taken, so that it can be sent again.
+        # It was never accepted, so that it can be sent again.
         with pytest.raises(httpx.TransportError):
             await late
-        await wait_until(url, CONNECTED, 1)  # which is `admin`
+        await wait_until(url, CONNECTED, 1)  # that of `admin`
         rows = await admin.fetch("SELECT completed FROM task")
         assert [row["completed"] for row in rows] == [True] * IN_FLIGHT
 
@@ -117,8 +117,8 @@ async def test_a_deploy_loses_nothing_and_repeats_nothing(
 
 
 class MovingClient:
-    """Writes one task after the other, at the old service until that takes no more, and there
-    sends nothing again that it took.
+    """Writes one task after the other, to the old service until that takes no more, and then to the new
+    one. Sends no request again that a service has taken.
     """
 
     def __init__(self, old: str, new: str) -> None:
@@ -134,7 +134,7 @@ class MovingClient:
                 await self._write(User(client))
 
     async def _write(self, user: User) -> None:
-        """Until the end, or until this service took a request no more."""
+        """Writes until the end, or until this service takes no more requests."""
         while not self.is_over:
             title = f"{user.id} {len(self.written)}"
             try:

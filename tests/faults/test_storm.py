@@ -1,4 +1,4 @@
-"""Writers at work while, one after the other, everything breaks that can."""
+"""Writers at work while every part breaks, one after the other."""
 # [Task]: T093 [From]: specs/reliability.md
 
 import asyncio
@@ -53,6 +53,6 @@ async def test_the_rule_holds_in_a_storm(
 
 
 def shuffled(chance: Random) -> Iterator[Kind]:
-    """Every kind once, in any order, and so on."""
+    """Yields every kind once, in a random order, again and again."""
     while True:
         yield from chance.sample(KINDS, len(KINDS))

@@ -1,8 +1,8 @@
-"""Writers who take note of what the service has acknowledged, and look whether it is so.
+"""Writers that note what the service has acknowledged, and check that it holds.
 
-The outcome of a write without an answer is unknown. It can still come about later, when a stopped
-process or a silent network goes on, so that its writer leaves the task alone until that is past,
-then looks, and goes on from what is there.
+The outcome of a write without an answer is unknown. The write can still take effect later, when a
+stopped process or a silent network goes on. So its writer leaves the task alone until that is past,
+then reads it, and goes on from there.
 """
 # [Task]: T090, T093, T094, T095 [From]: specs/reliability.md
 
@@ -31,7 +31,7 @@ from tests.faults.record import (
 )
 from tests.service import User, watch_answer
 
-# Longer than any answer takes.
+# Longer than any answer takes to arrive.
 CLIENT_TIMEOUT_SECONDS = REQUEST_TIMEOUT_SECONDS + 2
 # Shorter than uvicorn's 5 s, so that both don't end an idle connection at the same moment.
 KEEP_ALIVE_SECONDS = 2
@@ -39,12 +39,12 @@ PAUSE_SECONDS = 0.03
 RETRY_SECONDS = 0.2
 SETTLE_PATIENCE_SECONDS = 60
 
-# A writer who has so many tasks deletes one for each that it makes.
+# A writer with this many tasks deletes one for each that it creates.
 MOST_TASKS = 40
 
 
 class Writer:
-    """One user, who does one thing after the other with tasks of its own."""
+    """One user, who sends one request after the other for tasks of its own."""
 
     def __init__(self, user: User, record: Record, chance: Random, pause: float) -> None:
         self.user = user
@@ -85,11 +85,11 @@ class Writer:
     async def _send(
         self, method: str, path: str = "", task: Known | None = None, **kwargs: Any
     ) -> httpx.Response | None:
-        """The whole answer, or None where there is none or a 503, and nothing is known."""
+        """Returns the whole answer, or None if there is none or it is a 503: then the outcome is unknown."""
         begin = self._weather.now()
         headers = kwargs.pop("headers", {})
         if self._chance.random() < 0.1:
-            # The next request gets a connection, and perhaps a worker, of its own.
+            # The next request gets a new connection, and perhaps another worker.
             headers["Connection"] = "close"
         answer: httpx.Response | None = None
         try:
@@ -117,13 +117,13 @@ class Writer:
             self._record.accuse("unclean", f"{what}: {answer.headers} {answer.text}", task)
 
     def _pick(self, *, to_delete: bool = False) -> Known | None:
-        """A task that is there for sure."""
+        """Picks a task that certainly exists."""
         tasks = [
             task
             for task in self._tasks
             if task.perhaps is None
             and isinstance(task.state, Value)
-            # A late attempt to make it would make another.
+            # A late attempt to create it would create another.
             and not (to_delete and self._may_be_made_again(task))
         ]
         return self._chance.choice(tasks) if tasks else None
@@ -132,14 +132,14 @@ class Writer:
         since = task.attempt_unknown_since
         return since is not None and not self._weather.is_settled(since)
 
-    # Making tasks.
+    # Creating tasks.
 
     def _new_body(self) -> tuple[str, dict[str, str]]:
         marker = f"{self.user.id}/{next(self._numbers)}"
         return marker, body_of(marker, 0)
 
     async def _post(self) -> None:
-        """Without a key, and so never twice."""
+        """Creates a task without a key, and so sends it only once."""
         if await self._makes_room():
             return
         marker, body = self._new_body()
@@ -151,7 +151,7 @@ class Writer:
             self._add(answer, Known(0, self.user.id, marker, Value(0, completed=False)))
 
     async def _post_with_key(self) -> None:
-        """Again and again until it is acknowledged; sometimes by two twins at once."""
+        """Sends a task with a key again and again until it is acknowledged, sometimes twice at once."""
         if await self._makes_room():
             return
         marker, body = self._new_body()
@@ -190,7 +190,7 @@ class Writer:
         self._acknowledge(answer, 201, task, task.state)
 
     async def _replay(self) -> None:
-        """A client that didn't believe the 201 that it had."""
+        """Sends a request again that has had its 201."""
         task = self._pick()
         if task is not None and task.key is not None:
             answer = await self._send_keyed(task, task.body)
@@ -233,7 +233,7 @@ class Writer:
             self._acknowledge(answer, 204, task, ABSENT)
 
     def _acknowledge(self, answer: httpx.Response | None, status: int, task: Known, wanted: State) -> None:
-        """Takes note of what a write has come to."""
+        """Notes the outcome of a write."""
         if answer is None:
             task.perhaps, task.unknown_since = wanted, self._weather.now()
             self._record.count["unknown"] += 1
@@ -249,10 +249,10 @@ class Writer:
         else:
             self._record.accuse("unexpected", f"{answer.status_code} {answer.text}", task)
 
-    # Looking.
+    # Reading.
 
     async def _settle(self) -> None:
-        """Looks at what was unknown, where it can't change any more."""
+        """Reads the tasks of unknown state that can't change any more."""
         for task in self._tasks:
             if task.unknown_since is not None and self._weather.is_settled(task.unknown_since):
                 answer = await self._send("GET", f"/{task.id}", task)
@@ -273,7 +273,7 @@ class Writer:
         seen = {row["id"]: self._check_row(row) for row in answer.json()}
         for task in self._tasks:
             self._record.see(task, seen.pop(task.id, ABSENT), "the list")
-        # What is left was made by a POST without an answer.
+        # The remaining tasks were created by POSTs without an answer.
 
     async def _pry(self) -> None:
         """Asks for somebody else's task."""
@@ -285,7 +285,7 @@ class Writer:
                 self._record.accuse("foreign", f"{self.user.id} sees {answer.text}", task)
 
     def _check_task(self, answer: httpx.Response, status: int, task: Known) -> State:
-        """What the answer says that the task holds, which has to be one of what it may hold."""
+        """Returns the state in the answer, which has to be one that the task may have."""
         seen: State = ABSENT
         if answer.status_code == status:
             row = answer.json()
@@ -320,7 +320,7 @@ def body_of(marker: str, number: int) -> dict[str, str]:
 async def writing(
     record: Record, base_url: str, chance: Random, number: int, pause: float = PAUSE_SECONDS
 ) -> AsyncIterator[list[Writer]]:
-    """So many writers at work, with a pause after each request; at the end nothing is unknown."""
+    """Runs so many writers, with a pause after each request, until nothing is unknown."""
     async with AsyncExitStack() as stack:
         writers = []
         for _ in range(number):
