@@ -6,7 +6,7 @@ import logging
 import math
 import time
 
-from backends.faults import UNAVAILABLE, DatabaseUnavailable, fault_of
+from backends.faults import UNAVAILABLE, unavailable
 from config import Settings
 from db import Database
 from errors import ServiceUnavailable
@@ -48,7 +48,7 @@ class ReadinessCheck:
             if not await self._database.check():
                 logger.warning("Ready, but the database of DATABASE_URL is read only: writes are answered by a 503")
         except Exception as error:  # noqa: BLE001 - whatever it is, requests meet it, too
-            fault = error if isinstance(error, ServiceUnavailable) else DatabaseUnavailable(error, fault_of(error))
+            fault = unavailable(error)
             logger.error("Not ready: %s", fault)  # noqa: TRY400 - the reason is in the message
             fault.count()
             return fault

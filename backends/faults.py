@@ -154,6 +154,11 @@ def translate_faults() -> Iterator[None]:
         raise DatabaseUnavailable(error, fault) from error
 
 
+def unavailable(error: Exception) -> ServiceUnavailable:
+    """Returns the error that a request would get, with the reason for the log."""
+    return error if isinstance(error, ServiceUnavailable) else DatabaseUnavailable(error, fault_of(error))
+
+
 def driver_error(error: BaseException) -> BaseException:
     """Unwraps the driver's own error from those of SQLAlchemy and of the service."""
     is_ours = isinstance(error, ServiceUnavailable | StartupError)
@@ -166,8 +171,7 @@ def sqlstate_of(error: BaseException) -> str:
 
 
 def sqlite_code(error: BaseException) -> int:
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def first_line(error: BaseException) -> str:

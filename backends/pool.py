@@ -43,7 +43,7 @@ def make_engine(settings: Settings, connect_args: dict[str, Any]) -> AsyncEngine
 
 
 class Pool:
-    """Counts an engine's connections, and closes those above `DB_POOL_SIZE` that have idled."""
+    """Tracks an engine's connections, and closes those above `DB_POOL_SIZE` that have idled."""
 
     def __init__(self, engine: AsyncEngine, settings: Settings) -> None:
         # Each free place with the time of its return, in the pool's order: the last is used next.

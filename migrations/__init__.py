@@ -14,7 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from backends.faults import explain, fault_of
+from backends.faults import unavailable
 from config import Settings
 from db import create_engine
 from errors import ServiceUnavailable, StartupError
@@ -54,11 +54,6 @@ async def migration_connection(settings: Settings) -> AsyncIterator[AsyncConnect
         reason = "DATABASE_URL: another process holds the lock for migrations, or the server fell silent."
         raise StartupError(reason) from error
     except DATABASE_ERRORS as error:
-        raise StartupError(f"The schema is as it was: {unusable(error)}") from error
+        raise StartupError(f"The schema is as it was: {unavailable(error)}") from error
     finally:
         await engine.dispose()
-
-
-def unusable(error: BaseException) -> str:
-    """Says why the database can't be used, and what mends that, without the SQL."""
-    return f"The database of DATABASE_URL {explain(error, fault_of(error))}"

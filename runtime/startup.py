@@ -9,11 +9,11 @@ import sqlite3
 import ssl
 from typing import Any
 
-from backends.faults import NO_TLS, POOLER_REFUSAL, Fault, driver_error, fault_of, sqlite_code, sqlstate_of
+from backends.faults import NO_TLS, POOLER_REFUSAL, Fault, driver_error, fault_of, sqlite_code, sqlstate_of, unavailable
 from config import Settings
 from db import Database
 from errors import ServiceUnavailable, StartupError
-from migrations import DATABASE_ERRORS, unusable, upgrade_schema
+from migrations import DATABASE_ERRORS, upgrade_schema
 from migrations.state import HEAD, Facts, read_facts, refuse_misfits
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ async def prepare_database(database: Database, settings: Settings) -> None:
         try:
             return await prepare_once(database, settings, deadline)
         except (StartupError, *DATABASE_ERRORS) as error:
-            (reason,) = error.reasons if isinstance(error, StartupError) else [unusable(error)]
+            reason = error.reasons[0] if isinstance(error, StartupError) else str(unavailable(error))
             is_vain = is_hopeless(error)
         if deadline is not None and (is_vain or clock() + pause >= deadline):
             raise StartupError(reason)

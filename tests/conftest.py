@@ -117,6 +117,12 @@ async def start() -> AsyncIterator[StartService]:
         yield start_service
 
 
+@pytest.fixture
+def always_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes `/ready` check the database each time."""
+    monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
+
+
 @pytest.fixture(scope="session", params=BACKENDS)
 async def live_port(request: pytest.FixtureRequest, make_database: MakeDatabase) -> AsyncIterator[int]:
     """The port of the service on each backend, behind a real uvicorn."""

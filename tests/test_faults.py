@@ -23,10 +23,8 @@ from errors import ServiceUnavailable, answer_unavailable
 from tests.databases import MakeDatabase
 from tests.proxy import Link, Proxy, proxy_to
 from tests.service import Service, User, counted, make_settings, running
+from tests.test_db import UNAVAILABLE
 from tests.waiting import note_connections, until, until_closed
-
-UNAVAILABLE = {"detail": "The database is unavailable, try again"}
-
 
 TERMINATE = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -245,7 +243,7 @@ async def test_a_server_that_is_gone_is_503(world: World, caplog: pytest.LogCapt
 
 @pytest.mark.requirement("T088")
 @pytest.mark.parametrize("call", [World.read, World.write])
-async def test_a_server_that_returns_at_once_is_not_noticed(
+async def test_a_quick_restart_fails_no_request(
     world: World, call: Callable[[World], Coroutine[Any, Any, httpx.Response]]
 ) -> None:
     async with server_is_gone(world):
@@ -378,7 +376,7 @@ async def test_a_write_is_repeated_after_a_serialization_failure(
 
 
 @pytest.mark.requirement("T088")
-async def test_a_failover_is_not_noticed(world: World, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failover_fails_no_request(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """Open connections lead to a former primary, new ones to the primary."""
     await world.alter("SET default_transaction_read_only = on")
     assert (await world.read()).status_code == 200
@@ -506,9 +504,7 @@ class TellsTheEndLate(Proxy):
 
 @pytest.mark.requirement("T087", "T088")
 @pytest.mark.parametrize(("method", "status"), [("GET", 200), ("POST", 503)])
-async def test_a_connection_that_was_ended_and_is_still_open(
-    make_database: MakeDatabase, method: str, status: int
-) -> None:
+async def test_a_closing_server_fails_no_read(make_database: MakeDatabase, method: str, status: int) -> None:
     """Uses a connection between the server's last words and its end."""
     url = await make_database("postgresql")
     async with proxy_to(url, TellsTheEndLate) as proxy, running(make_settings(database_url=proxy.url)) as service:

@@ -27,12 +27,6 @@ def said(answer: httpx.Response) -> tuple[int, object]:
     return answer.status_code, answer.json()
 
 
-@pytest.fixture
-def always_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`/ready` checks the database each time."""
-    monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
-
-
 @pytest.mark.requirement("T060")
 async def test_health_touches_no_database(service: Service) -> None:
     pool = service.app.state.database.engine.sync_engine.pool
@@ -146,7 +140,7 @@ async def test_ready_answers_for_a_silent_database(proxy: Proxy, monkeypatch: py
 @pytest.mark.requirement("T104")
 @pytest.mark.usefixtures("always_checks")
 @pytest.mark.parametrize("is_connected", [True, False])
-async def test_a_running_check_does_not_delay_the_end(proxy: Proxy, *, is_connected: bool) -> None:
+async def test_a_running_check_does_not_delay_a_stop(proxy: Proxy, *, is_connected: bool) -> None:
     # The check's pool is closed first, and then that of the requests.
     async with asyncio.timeout(3 * CLOSE_TIMEOUT_SECONDS), running(make_settings(database_url=proxy.url)) as service:
         if is_connected:

@@ -16,9 +16,8 @@ from errors import ServiceUnavailable
 from tests.databases import MakeDatabase
 from tests.proxy import Proxy
 from tests.service import Service, make_settings, running
+from tests.test_db import UNAVAILABLE
 from tests.waiting import is_closed, note_connections, until, until_closed
-
-UNAVAILABLE = {"detail": "The database is unavailable, try again"}
 
 
 @pytest.mark.requirement("T051")
@@ -168,7 +167,7 @@ async def test_a_connection_closed_at_checkout_is_503(make_database: MakeDatabas
 
 
 @pytest.mark.requirement("T053")
-async def test_a_changed_table_is_not_noticed(make_database: MakeDatabase) -> None:
+async def test_a_changed_table_fails_no_request(make_database: MakeDatabase) -> None:
     url = await make_database("postgresql")
     async with running(make_settings(database_url=url)) as service:
         user = service.user()
@@ -288,7 +287,7 @@ async def test_a_silent_connection_taints_older_ones(proxy: Proxy) -> None:
 
 
 @pytest.mark.requirement("T051")
-async def test_silent_connections_do_not_delay_the_end(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
+async def test_silent_connections_do_not_delay_a_stop(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
     async with asyncio.timeout(10), running(make_settings(database_url=proxy.url)) as service:
         user = service.user()
         await asyncio.gather(*(user.get() for _ in range(5)))

@@ -31,9 +31,9 @@ TLS_REQUEST = b"\x04\xd2\x16\x2f"
 SILENT = b""
 
 
-def refusing(code: str) -> bytes:
+def refusing(code: str, message: str = "no") -> bytes:
     """Makes an ErrorResponse (PostgreSQL 18, section 54.7)."""
-    fields = f"SFATAL\0VFATAL\0C{code}\0Mno\0\0".encode()
+    fields = f"SFATAL\0VFATAL\0C{code}\0M{message}\0\0".encode()
     return b"E" + (4 + len(fields)).to_bytes(4, "big") + fields
 
 
@@ -172,7 +172,7 @@ async def test_a_password_may_come_from_the_environment(monkeypatch: pytest.Monk
 
 
 @pytest.mark.requirement("T045")
-async def test_prefer_goes_on_without_tls_where_there_is_none() -> None:
+async def test_prefer_falls_back_to_no_tls() -> None:
     async with pretender(b"N", refusing("28P01")) as server:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=prefer"
         async with connecting(url) as database:
@@ -183,7 +183,7 @@ async def test_prefer_goes_on_without_tls_where_there_is_none() -> None:
 
 
 @pytest.mark.requirement("T045")
-async def test_allow_goes_on_with_tls_where_it_is_wanted() -> None:
+async def test_allow_falls_back_to_tls() -> None:
     async with pretender(refusing("28000"), b"N") as server:
         url = f"postgresql://u:{PASSWORD}@127.0.0.1:{server.port}/todo?sslmode=allow"
         async with connecting(url) as database:
@@ -195,7 +195,7 @@ async def test_allow_goes_on_with_tls_where_it_is_wanted() -> None:
 
 @pytest.mark.requirement("T117")
 @pytest.mark.parametrize("sslmode", ["disable", "prefer", "allow"])
-async def test_a_silent_host_is_asked_once_and_then_the_next(
+async def test_a_silent_host_is_tried_once_and_then_the_next(
     make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, sslmode: str
 ) -> None:
     async with pretender() as silent, proxy_to(await make_database("postgresql")) as proxy:

@@ -24,11 +24,7 @@ from tests.test_db import UNAVAILABLE, with_routes
 COMPANIONS = ("-wal", "-shm")
 ALL = ("", *COMPANIONS)
 
-
-@pytest.fixture(autouse=True)
-def always_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`/ready` checks the database each time."""
-    monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)
+pytestmark = pytest.mark.usefixtures("always_checks")
 
 
 @pytest.fixture

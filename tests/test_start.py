@@ -27,6 +27,7 @@ from runtime.startup import prepare_database
 from tests.databases import MakeDatabase
 from tests.proxy import proxy_to
 from tests.service import make_settings, running
+from tests.test_postgres import refusing
 
 # The table of a common tutorial.
 TUTORIAL = """
@@ -122,7 +123,7 @@ async def test_a_start_gives_up_on_a_silent_database_in_time(
         ("sqlite:///{file}", "file is not a database"),
     ],
 )
-async def test_a_start_does_not_wait_where_that_is_no_use(
+async def test_a_start_does_not_wait_if_that_cannot_help(
     make_database: MakeDatabase, tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, reason: str
 ) -> None:
     postgres = (await make_database("postgresql")).replace("todo_test", "no_such")
@@ -134,14 +135,8 @@ async def test_a_start_does_not_wait_where_that_is_no_use(
     assert "Trying again" not in caplog.text
 
 
-def fatal(sqlstate: str, message: str) -> bytes:
-    """Makes an ErrorResponse (PostgreSQL 18, section 54.7)."""
-    fields = f"SFATAL\0C{sqlstate}\0M{message}\0\0".encode()
-    return b"E" + (len(fields) + 4).to_bytes(4) + fields
-
-
-NEEDS_TLS = fatal("28000", "no pg_hba.conf entry for host, no encryption")
-GOT_THROUGH = fatal("3D000", "it got through")
+NEEDS_TLS = refusing("28000", "no pg_hba.conf entry for host, no encryption")
+GOT_THROUGH = refusing("3D000", "it got through")
 
 
 @pytest.mark.requirement("T045", "T052")
@@ -158,8 +153,8 @@ GOT_THROUGH = fatal("3D000", "it got through")
         ("sslmode=no-verify", b"S", "it got through"),
         ("sslmode=require&sslrootcert={cert}", b"S", "it got through"),
         ("sslmode=disable", NEEDS_TLS, "sslmode=require"),
-        ("", fatal("28P01", "password authentication failed"), "Correct the user or the password"),
-        ("", fatal("08P01", "unsupported startup parameter: x"), "pgbouncer=true"),
+        ("", refusing("28P01", "password authentication failed"), "Correct the user or the password"),
+        ("", refusing("08P01", "unsupported startup parameter: x"), "pgbouncer=true"),
     ],
 )
 async def test_a_refusal_ends_the_start_at_once_with_its_cure(
@@ -182,11 +177,11 @@ async def test_a_refusal_ends_the_start_at_once_with_its_cure(
     ("query", "answer", "hint"),
     [
         ("sslmode=require", b"", "sslmode=disable"),
-        ("", fatal("57P03", "the database system is starting up"), "starting up"),
-        ("", fatal("53300", "sorry, too many clients already"), "too many clients"),
+        ("", refusing("57P03", "the database system is starting up"), "starting up"),
+        ("", refusing("53300", "sorry, too many clients already"), "too many clients"),
     ],
 )
-async def test_a_start_waits_out_what_a_server_gets_over(
+async def test_a_start_waits_for_a_server_that_recovers(
     monkeypatch: pytest.MonkeyPatch,
     tls: ssl.SSLContext,
     caplog: pytest.LogCaptureFixture,

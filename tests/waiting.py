@@ -1,4 +1,4 @@
-"""Waits that end: for what happens when it happens, but not for ever."""
+"""Waits for a condition, with a limit."""
 # [Task]: T051, T089 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
@@ -13,14 +13,14 @@ BOUND_SECONDS = 60
 
 
 async def until(holds: Callable[[], Awaitable[object]]) -> None:
-    """Returns when a condition holds, and fails where it doesn't come to."""
+    """Returns when a condition holds, and fails if it never does."""
     async with asyncio.timeout(BOUND_SECONDS):
         while not await holds():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.01)
 
 
 def is_closed(driver: Any) -> bool:
-    """Whether a connection of asyncpg or of aiosqlite has ended."""
+    """Whether a connection of asyncpg or of aiosqlite is closed."""
     if isinstance(driver, asyncpg.Connection):
         return bool(driver.is_closed())
     try:
@@ -30,7 +30,7 @@ def is_closed(driver: Any) -> bool:
 
 
 async def until_closed(drivers: set[Any]) -> None:
-    """Returns when their driver knows that all these connections have ended."""
+    """Returns when the drivers know that all these connections are closed."""
 
     async def are_closed() -> bool:
         return all(map(is_closed, drivers))
@@ -39,7 +39,7 @@ async def until_closed(drivers: set[Any]) -> None:
 
 
 def note_connections(engine: AsyncEngine) -> set[Any]:
-    """Returns a set that gets each driver's connection which the engine's pool hands out from now on."""
+    """Returns a set that collects the driver connections that the engine's pool hands out from now on."""
     seen = set[Any]()
     event.listen(engine.sync_engine, "checkout", lambda connection, *_: seen.add(connection.driver_connection))
     return seen
