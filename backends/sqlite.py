@@ -158,7 +158,8 @@ class SQLite:
                 raise DatabaseUnavailable(TimeoutError("others write too long"), Fault.LOCKED) from error
             written = (await connection.get_raw_connection()).info["files"]
             yield connection
-            refuse_if(written != self._files())
+            if written != self._files():
+                raise taken_away()
 
     def _refuse_torn(self) -> None:
         """Raises `DatabaseUnavailable` if a part of the open database was taken away: a new part wouldn't
@@ -167,7 +168,8 @@ class SQLite:
         found = self._files()
         for driver, (paths, files) in list(OPENED.items()):
             is_torn = found[0] is None or not set(found).isdisjoint(files)
-            refuse_if(paths == self._paths and files != found and is_torn and is_open(driver))
+            if paths == self._paths and files != found and is_torn and is_open(driver):
+                raise taken_away()
 
     def _files(self) -> Files:
         return tuple(map(identify, self._paths))
@@ -204,6 +206,5 @@ def is_open(driver: aiosqlite.Connection) -> bool:
     return False
 
 
-def refuse_if(is_gone: bool) -> None:  # noqa: FBT001 - the one condition
-    if is_gone:
-        raise DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)
+def taken_away() -> DatabaseUnavailable:
+    return DatabaseUnavailable(FileNotFoundError(TAKEN_AWAY), Fault.UNREACHABLE)

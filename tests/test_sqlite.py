@@ -11,12 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import aiosqlite
 import httpx
 import pytest
 from sqlalchemy import event, text
 
 from backends.faults import Fault
-from backends.sqlite import PIECE_SECONDS
+from backends.sqlite import PIECE_SECONDS, is_open
 from migrations import upgrade_schema
 from tests.service import Service, User, counted, make_settings, running
 from tests.test_db import UNAVAILABLE, with_routes
@@ -485,3 +486,16 @@ async def test_a_read_only_file_is_ready_and_says_so(nobodys: Path, caplog: pyte
 async def test_sqlite_waits_in_pieces(file: Path) -> None:
     async with serving(file) as service, service.app.state.database.engine.connect() as connection:
         assert 0 < (await connection.execute(text("PRAGMA busy_timeout"))).scalar() < 1000
+
+
+@pytest.mark.requirement("T109")
+async def test_a_connection_that_is_being_closed_is_not_open() -> None:
+    connection = await aiosqlite.connect(":memory:")
+    assert is_open(connection)
+
+    # sqlite3 has closed it, and aiosqlite has yet to note that.
+    await connection._execute(connection._conn.close)
+    assert not is_open(connection)
+
+    await connection.close()
+    assert not is_open(connection)
