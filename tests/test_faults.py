@@ -596,7 +596,7 @@ def test_every_error_of_postgres_is_a_fault_or_the_programs() -> None:
 
 
 ROOT = Path(__file__).parent.parent
-(DOCUMENT,) = (path for path in (ROOT / "RELIABILITY.md", ROOT / "docs/reliability.md") if path.exists())
+DOCUMENT = ROOT / "docs/reliability.md"
 DOCUMENTED = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\|$", DOCUMENT.read_text(), re.MULTILINE)
 
 
