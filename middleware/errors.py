@@ -6,6 +6,7 @@ import logging
 
 from starlette import status
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from errors import answer_503, error_response
@@ -18,8 +19,8 @@ PIECE_BYTES = 64 * 1024
 
 
 class AnswerErrors:
-    """Answers 500 to what is unforeseen, and 503 to what takes longer than `seconds` as a whole. A large answer goes
-    out in pieces, each with as much time for its client to take it.
+    """Answers 500 to what is unforeseen, and 503 to what is cancelled or takes longer than `seconds` as a whole. A
+    large answer goes out in pieces, each with as much time for its client to take it.
 
     Inside of CORS: Starlette's own 500 is sent outside of it, so that a browser sees only a CORS error.
     """
@@ -49,22 +50,28 @@ class AnswerErrors:
         try:
             async with limit:
                 await self.app(scope, receive, send_in_pieces)
-        except ClientDisconnect:
-            # Nobody is there to read it, but the server wants every request answered.
-            response = error_response(status.HTTP_400_BAD_REQUEST, "The client went away")
-        except Exception:
-            # Whatever the end of the time cut short says nothing of its own.
-            if limit.expired():
-                TIMEOUTS.labels("request").inc()
-                logger.error("The request took longer than REQUEST_TIMEOUT")  # noqa: TRY400 - as above
-                response = answer_503("The request took too long, try again")
-            elif has_started:
+        except (Exception, asyncio.CancelledError) as error:
+            if has_started and not limit.expired() and not isinstance(error, ClientDisconnect):
                 raise
-            else:
-                logger.exception("Unforeseen error")
-                response = error_response(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")
-        else:
-            return
-        # The server ends the connection of an answer that isn't all there.
-        if not has_started:
-            await response(scope, receive, send)
+            response = answer_to(error, is_late=limit.expired())
+            # The server ends the connection of an answer that isn't all there.
+            if not has_started:
+                await response(scope, receive, send)
+            if isinstance(error, asyncio.CancelledError):
+                raise
+
+
+def answer_to(error: BaseException, *, is_late: bool) -> Response:
+    if isinstance(error, ClientDisconnect):
+        # Nobody is there to read it, but the server wants every request answered.
+        return error_response(status.HTTP_400_BAD_REQUEST, "The client went away")
+    if is_late:
+        # Whatever the end of the time cut short says nothing of its own.
+        TIMEOUTS.labels("request").inc()
+        logger.error("The request took longer than REQUEST_TIMEOUT")
+        return answer_503("The request took too long, try again")
+    if isinstance(error, asyncio.CancelledError):
+        # By a server whose time to stop is over.
+        return answer_503("The service is stopping, try again")
+    logger.error("Unforeseen error", exc_info=error)
+    return error_response(status.HTTP_500_INTERNAL_SERVER_ERROR, "Internal server error")

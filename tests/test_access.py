@@ -4,10 +4,10 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import HTTPException
+from fastapi import Header, HTTPException
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy import event
 
@@ -242,8 +242,11 @@ async def test_an_override_of_the_access_holds_on_every_route(service: Service) 
 
 @pytest.mark.requirement("T020")
 async def test_an_override_may_let_a_user_in(service: Service) -> None:
-    def user(user_id: str) -> UserDatabase:
+    def user(user_id: str, content_type: Annotated[str | None, Header()] = None) -> UserDatabase:
+        seen.append(content_type)
         return UserDatabase(user_id, service.app.state.database)
+
+    seen: list[str | None] = []
 
     service.app.dependency_overrides[verify_user_access] = user
     try:
@@ -254,3 +257,4 @@ async def test_an_override_may_let_a_user_in(service: Service) -> None:
 
     assert made.status_code == 201
     assert listed.json() == [made.json()]
+    assert seen == ["application/json", None]

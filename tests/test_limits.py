@@ -159,3 +159,23 @@ async def test_an_unread_answer_does_not_hold_up_a_stop(make_database: MakeDatab
 
 
 TOKEN = bearer(make_token("u"))["Authorization"]
+
+
+@pytest.mark.requirement("T092")
+async def test_a_request_that_a_stop_cuts_off_is_503(tmp_path: Path) -> None:
+    settings = {"DATABASE_URL": f"sqlite:///{tmp_path}/todo.db", "BETTER_AUTH_SECRET": SECRET}
+    limits = {"BODY_TIMEOUT": "600", "REQUEST_TIMEOUT": "600", "SHUTDOWN_TIMEOUT": "1"}
+    async with uvicorn_process(tmp_path, **settings, **limits) as server:
+        port = int((await server.url()).rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            lines = (f"Authorization: {TOKEN}", "Origin: http://localhost:3000", "Content-Type: application/json")
+            client.sendall(head("POST", "/api/u/tasks", *lines, "Content-Length: 100"))
+            await asyncio.sleep(0.5)
+            server.process.send_signal(signal.SIGTERM)
+            answer = await asyncio.to_thread(client.recv, 65536)
+        code = await server.end()
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"access-control-allow-origin: http://localhost:3000" in answer.lower()
+    assert answer.endswith(b'{"detail":"The service is stopping, try again"}')
+    assert code == -signal.SIGTERM
