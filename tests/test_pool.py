@@ -1,5 +1,5 @@
 """The pool: its size, its spare connections, and connections that fail or fall silent."""
-# [Task]: T051, T053, T105 [From]: specs/database/schema.md
+# [Task]: T051, T053, T096, T105 [From]: specs/database/schema.md, specs/reliability.md
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import event, func
 from sqlmodel import select
 
@@ -316,3 +317,33 @@ async def test_a_query_on_a_locked_row_ends_in_the_server(make_database: MakeDat
             assert running_on == 0
         await admin.close()
         assert (await user.toggle(task["id"])).status_code == 200
+
+
+@pytest.mark.requirement("T051", "T096")
+async def test_gauges_return_to_zero_after_every_kind_of_end(proxy: Proxy) -> None:
+    settings = make_settings(
+        database_url=proxy.url,
+        metrics_token="a-token-of-this-test",
+        db_pool_size=2,
+        db_max_overflow=1,
+        db_pool_timeout=0.3,
+    )
+    in_use, waiting = "todo_pool_connections_in_use", "todo_pool_requests_waiting"
+    async with running(settings) as service:
+        user, engine = service.user(), service.app.state.database.engine
+        before = [REGISTRY.get_sample_value(name) for name in (in_use, waiting)]
+        for number in range(60):
+            requests = [asyncio.create_task(user.get()) for _ in range(6)]
+            await asyncio.sleep(0.001 * (number % 7))
+            if number % 3 == 0:
+                requests[number % 6].cancel()
+            if number % 5 == 0:
+                proxy.cut()
+            await asyncio.gather(*requests, return_exceptions=True)
+            with contextlib.suppress(ServiceUnavailable):
+                async with service.app.state.database.session() as session:
+                    await session.exec(select(1))
+
+        assert engine.pool.checkedout() == 0
+        assert [REGISTRY.get_sample_value(name) for name in (in_use, waiting)] == before
+        assert (await user.get()).status_code == 200
