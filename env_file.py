@@ -18,7 +18,7 @@ from errors import StartupError
 def read_env_file(names: Mapping[str, str]) -> dict[str, Any]:
     """Returns the settings that the file has and the environment hasn't; `names` maps variables, in lower
     case, to settings. An empty value counts as absent, except that of `DATABASE_URL`, in the environment
-    too: the tasks would go where nobody expects them.
+    too: the tasks would go to an unexpected place.
 
     Raises `StartupError` for a line that can't be read, `UnicodeDecodeError` and `OSError`.
     """

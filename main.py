@@ -43,11 +43,11 @@ EXPOSED_HEADERS = (*tasks.EXPOSED_HEADERS, "Retry-After", *request_log.EXPOSED_H
 
 
 def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Runs something until the stack is left. Where it fails, nobody else would say so."""
+    """Runs a coroutine in the background until the stack is left, and logs its failure."""
 
     def report(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("Something in the background failed", exc_info=error)
+            logger.critical("A background task failed", exc_info=error)
 
     task = asyncio.create_task(work)
     task.add_done_callback(report)
@@ -63,7 +63,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         run_aside(stack, end_unread(settings.send_timeout))
         keys = None
-        # Before the database is waited for, since it may refuse the start.
+        # Before the wait for the database, since it may refuse the start.
         if settings.published_keys_url is not None:
             keys = KeySet(KeyClient(settings.published_keys_url, f"todo-api/{app.version}"))
             stack.push_async_callback(keys.close)
@@ -95,7 +95,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """The service with these settings. Connects to nothing before its lifespan begins.
+    """Creates the service with these settings. It connects to nothing before its lifespan begins.
 
     Raises `StartupError` where OpenTelemetry is wanted and isn't installed.
     """
@@ -145,8 +145,8 @@ def add_routes(app: FastAPI, *routers: APIRouter) -> None:
 
 
 def settle_garbage_collector() -> None:
-    """What was made until now stays, and isn't looked through again and again. What a request makes
-    mostly goes with it by itself, so that there is less to look for than Python expects.
+    """Leaves what the start has allocated out of collections, and collects less often than Python would: reference
+    counts free most of what a request allocates.
     """
     gc.collect()
     gc.freeze()

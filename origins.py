@@ -13,7 +13,7 @@ HTTP_URL = re.compile(
 )
 # `*` may be in any label of the host but the last two.
 PATTERN = re.compile(r"https?://([a-z0-9_*-]+\.)+[a-z0-9_-]+\.[a-z0-9_-]+(:[0-9]+)?")
-# What `*` stands for.
+# The characters that `*` matches.
 WILD = "[a-z0-9-]+"
 
 

@@ -1,5 +1,5 @@
-"""What goes in and out of the API. Output has no defaults, so that a generated TypeScript type
-has no optional fields.
+"""Request and response bodies, and query parameters, with every bound. Responses have no defaults, so that a generated
+TypeScript type has no optional fields.
 """
 # [Task]: T007, T008, T009, T010, T012 [From]: specs/features/task-crud.md
 
@@ -66,7 +66,7 @@ TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_di
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
 Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 Completed = Annotated[
-    # A query has no null; None stands for «not there».
+    # A query has no null; None means that it isn't there.
     bool | None, WithJsonSchema({"type": "boolean"}), BeforeValidator(true_or_false)
 ]
 

@@ -36,7 +36,7 @@ task = models.Task.metadata.tables["task"]
 
 
 class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """When a change counts as made: now, but always later than the change before it, even where
+    """The time of a change: now, but always later than the change before it, even where
     two run at once or the clock goes back.
 
     SQLite has no arithmetic in microseconds; there `backends/sqlite.py` has a function
@@ -116,7 +116,7 @@ CREATE_TASK = (
     .returning(*public, task.c.idempotency_replayed)
 )
 
-# One statement for every subset of fields: a null title or completed stands for «not sent», while
+# One statement for every subset of fields: a null title or completed means «not sent», while
 # a description, which can be set to null, says so in a flag of its own.
 UPDATE_TASK = (
     update(task)

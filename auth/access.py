@@ -1,4 +1,4 @@
-"""Whose tasks a request may touch: the token's user, who has to be the path's."""
+"""The access check: the token's user has to be the path's, and gets a database of their own."""
 # [Task]: T014, T020, T021, T022, T028, T096 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md
 
 import hmac

@@ -34,7 +34,7 @@ class ExpiredToken(InvalidToken):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What has to be checked again of a token that was good: its time, and the key that it was good with."""
+    """The parts of a good token that are checked on each use: when it ends, and the key that verified it."""
 
     subject: str
     expires_at: float

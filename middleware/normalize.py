@@ -1,4 +1,4 @@
-"""What HTTP expects of every path: HEAD, OPTIONS, all methods in `Allow`, a trailing slash."""
+"""HTTP's rules for every path: HEAD, OPTIONS, all methods in `Allow`, a trailing slash."""
 # [Task]: T066, T067, T068, T071, T072 [From]: specs/api/rest-endpoints.md
 
 from starlette import status

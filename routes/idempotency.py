@@ -42,5 +42,5 @@ def refused(message: str, kind: str) -> RequestValidationError:
 
 
 def digest_of(content: BaseModel) -> bytes:
-    """Digests what a body means, whatever its white space, the order of its fields and fields that nobody knows."""
+    """Digests a body's content: white space, the order of its fields and unknown fields make no difference."""
     return sha256(json.dumps(content.model_dump(), sort_keys=True).encode()).digest()

@@ -1,4 +1,4 @@
-"""What every task route shares: who may call it, how it reads a body, and how it refuses."""
+"""The route class of tasks: the access check, a strictly read body, and the refusals in the OpenAPI document."""
 # [Task]: T021, T064, T065, T076, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
@@ -23,6 +23,7 @@ STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 # Only from the first digit on, or each of a shorter number would be looked at as a first one.
 LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{1000}")
 
+TOO_LONG = {"msg": "A number has too many digits", "type": "finite_number"}
 TOO_LARGE = {"msg": "A number is too large", "type": "finite_number"}
 NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
 
@@ -76,7 +77,6 @@ class TaskRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-
         if self.body_field is None:
             return handle
 
@@ -86,7 +86,7 @@ class TaskRoute(APIRoute):
         return verify_and_handle
 
     async def verify(self, request: Request) -> VerifiedRequest:
-        """Checks the access, then reads the key and the body. Raises what each of them raises."""
+        """Checks the access, then reads the key and the body, each of which may refuse the request."""
         # `read_body` judges the media type, so FastAPI needn't parse it again, which takes 4 % of a request.
         headers = [header for header in request.scope["headers"] if header[0] != b"content-type"]
         verified = VerifiedRequest({**request.scope, "headers": headers}, request.receive)
@@ -143,7 +143,7 @@ def parse_json(body: bytes) -> object:
         fault: dict[str, str] | None = {"msg": f"Invalid JSON: {error}", "type": "json_invalid"}
     else:
         is_long = LONG_NUMBER.search(body) and LONG_NUMBER.search(STRING.sub(b"", body))
-        fault = TOO_LARGE if is_long else find_unstorable(content)
+        fault = TOO_LONG if is_long else find_unstorable(content)
     if fault is not None:
         raise RequestValidationError([{"loc": ("body",), **fault}])
     return content

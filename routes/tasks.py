@@ -72,7 +72,7 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
     if row is None:
         raise refused("The key was used with another body", "idempotency_key_reused")
     response = task_response(row, status.HTTP_201_CREATED)
-    # `--root-path /v1/` stands before the path as it is.
+    # `--root-path /v1/` comes before the path, with its slash.
     prefix, path = request.scope.get("root_path", ""), request.scope["path"]
     response.headers["Location"] = f"{quote(prefix.rstrip('/') + path.removeprefix(prefix))}/{row['id']}"
     if row["idempotency_replayed"]:
