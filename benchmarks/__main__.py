@@ -1,4 +1,4 @@
-"""Measures, section by section: `python -m benchmarks --help`."""
+"""Measures what the service costs, next to two others that do the same."""
 # [Task]: T083 [From]: specs/performance.md
 
 import argparse
@@ -80,7 +80,9 @@ SECTIONS = {
 
 def read_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--sections", type=sections_of, default=list(SECTIONS), metavar="A,B")
+    parser.add_argument(
+        "--sections", type=sections_of, default=list(SECTIONS), metavar="A,B", help=f"of {', '.join(SECTIONS)}"
+    )
     parser.add_argument("--rounds", type=within(1, 1000), default=10, metavar="N")
     parser.add_argument(
         "--rows",
