@@ -115,7 +115,7 @@ class Settings(BaseSettings):
 
     database_url: DatabaseURL = EMBEDDED
     """Where the tasks are: any URL that a host hands out, or an SQLite file. It may not be empty. Of several hosts, the
-    first that takes writes serves."""
+    first that accepts writes serves."""
     db_migrate_on_start: bool = True
     """Brings the schema up to date at start; turn it off where a deploy runs `alembic upgrade head`."""
     db_pool_size: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     request_timeout: Seconds = 30
     """Seconds for a request as a whole; then it is a 503."""
     send_timeout: Seconds = 30
-    """Seconds after which a client that takes nothing of its answer loses its connection (with uvicorn)."""
+    """Seconds after which a client that reads nothing of its answer loses its connection (with uvicorn)."""
     shutdown_timeout: Seconds = 35
     """Seconds for the requests in flight when the service is told to stop (SIGTERM); its host has to wait longer."""
     debug: bool = False
@@ -152,9 +152,9 @@ class Settings(BaseSettings):
     jwt_algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     """The algorithm of shared-secret tokens: `HS256`, `HS384` or `HS512`."""
     jwt_issuer: str | None = None
-    """What `iss` has to be. If unset: the origin of `BETTER_AUTH_URL`, and anything in shared-secret tokens."""
+    """The expected `iss`. If unset: the origin of `BETTER_AUTH_URL`, and anything in shared-secret tokens."""
     jwt_audience: str | None = None
-    """What `aud` has to be. If unset: the origin of `BETTER_AUTH_URL`, and anything in shared-secret tokens."""
+    """The expected `aud`. If unset: the origin of `BETTER_AUTH_URL`, and anything in shared-secret tokens."""
     better_auth_url: HTTPURL | None = None
     """The frontend's origin, with or without `/api/auth`; turns on verification by the keys that it publishes."""
     jwks_url: Annotated[HTTPURL | None, AfterValidator(check_keys_have_an_issuer)] = None

@@ -17,7 +17,7 @@ async def get_metrics(request: Request) -> Response:
     try:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
     except TypeError:
-        # A version that is no number.
+        # A version that isn't a number.
         encode, media_type = choose_encoder("")
     headers = {"Content-Type": media_type, "Cache-Control": "no-store"}
     return Response(encode(all_metrics()), headers=headers)
