@@ -143,6 +143,6 @@ async def test_an_undeclared_pooler_ends_a_start_at_once(killable: PrivatePostgr
         async with uvicorn_process(tmp_path, DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET) as server:
             assert await server.end() != 0
 
-    assert "pgbouncer=true says" in server.output
+    assert "pgbouncer=true declares" in server.output
     assert "Trying again" not in server.output
     assert "Traceback" not in server.output
