@@ -1,4 +1,4 @@
-"""The access check: the token's user has to be the path's, and gets a database of their own."""
+"""Verifies access: the user of the token must be the user in the path."""
 # [Task]: T014, T020, T021, T022, T028, T096 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md
 
 import hmac
@@ -22,31 +22,26 @@ logger = logging.getLogger(__name__)
 ACCEPTED = TOKEN_VERDICTS.labels("accepted")
 EXPOSED_HEADERS = ("WWW-Authenticate",)
 
+Fetch = Callable[[Executable, dict[str, Any]], Awaitable[list[Row]]]
+
 
 class MissingToken(InvalidToken):
-    """The request has no bearer token at all."""
+    """The request has no bearer token."""
 
 
+CHALLENGE = 'Bearer error="invalid_token", error_description="The token {}"'
 # The verdict as the metrics name it, the detail, and the challenge of RFC 6750, section 3.
 REFUSALS = {
     MissingToken: ("missing", "Not authenticated", "Bearer"),
-    InvalidToken: (
-        *("invalid", "Invalid token"),
-        'Bearer error="invalid_token", error_description="The token is invalid"',
-    ),
-    ExpiredToken: (
-        *("expired", "Token has expired"),
-        'Bearer error="invalid_token", error_description="The token has expired"',
-    ),
+    InvalidToken: ("invalid", "Invalid token", CHALLENGE.format("is invalid")),
+    ExpiredToken: ("expired", "Token has expired", CHALLENGE.format("has expired")),
 }
 
 
 class UserDatabase:
-    """The database as one user may use it: `owner` of each statement is that user."""
+    """The database for one user, who is the `owner` of every statement."""
 
-    def __init__(
-        self, user_id: str, database: Database, fetch: Callable[..., Awaitable[list[Row]]] | None = None
-    ) -> None:
+    def __init__(self, user_id: str, database: Database, fetch: Fetch | None = None) -> None:
         self._owner = {"owner": user_id}
         self._database = database
         self._fetch = fetch or database.fetch
@@ -56,7 +51,7 @@ class UserDatabase:
         return await self._fetch(statement, parameters | self._owner)
 
     async def one(self, statement: Executable, **parameters: Any) -> Row | None:
-        """Runs one statement that has one row at most. Raises `ServiceUnavailable`."""
+        """Runs one statement and returns its only row, if there is one. Raises `ServiceUnavailable`."""
         rows = await self._fetch(statement, parameters | self._owner)
         return rows[0] if rows else None
 
@@ -66,7 +61,7 @@ class UserDatabase:
         async with self._database.session() as session:
             connection = await session.connection()
 
-            async def fetch(statement: Executable, parameters: Row) -> list[Row]:
+            async def fetch(statement: Executable, parameters: dict[str, Any]) -> list[Row]:
                 result = await connection.execute(statement, parameters)
                 return [dict(row) for row in result.mappings()]
 
@@ -74,16 +69,16 @@ class UserDatabase:
 
 
 class AuthorizedRequest(Request):
-    """A request whose access may have been verified already, before the body was read."""
+    """A request whose access may have been verified before its body was read."""
 
     user_database: UserDatabase | None = None
 
 
 class UserAccess(SecurityBase):
-    """Verifies that the token is good and its user the path's, and gives that user's database.
+    """Verifies that the token is valid and belongs to the user in the path, and returns that user's database.
 
-    Answers 401 without a good token in the one `Authorization` header, 403 for another user's path, and 503 where the
-    keys to verify the token with can't be had. One dependency, since each costs every request 24 µs.
+    Answers 401 unless the one `Authorization` header has a valid token, 403 for another user's path, and 503 if the
+    published keys are unavailable. This is a single dependency, since each one costs every request 24 µs.
     """
 
     scheme_name = "BearerAuth"
@@ -104,7 +99,7 @@ class UserAccess(SecurityBase):
             raise
         if subject != user_id:
             TOKEN_VERDICTS.labels("forbidden").inc()
-            logger.warning("Forbidden: a good token of another user")
+            logger.warning("Forbidden: a valid token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
         ACCEPTED.inc()
         return UserDatabase(user_id, request.app.state.database)
@@ -117,13 +112,13 @@ def verify_scraper(request: Request) -> None:
         token = bearer_token(request)
     except InvalidToken as error:
         raise unauthorized(error) from None
-    # As bytes, since only ASCII text can be compared; a header is read as Latin-1.
+    # As bytes, since `compare_digest` takes no text beyond ASCII; headers are decoded as Latin-1.
     if not hmac.compare_digest(token.encode("latin-1"), expected.encode()):
         raise unauthorized(InvalidToken("not METRICS_TOKEN"))
 
 
 def bearer_token(request: Request) -> str:
-    """Reads the token of the one `Authorization` header, where FastAPI's own class lets a second pass."""
+    """Reads the token of the one `Authorization` header; FastAPI's own class would accept several."""
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
         raise InvalidToken("several Authorization headers")

@@ -29,7 +29,7 @@ RETRY_WITHOUT_KEYS_SECONDS = 1.0
 REMEMBERED_MISSES = 100
 
 # Which algorithms a key of a type and curve may verify.
-ALGORITHMS: dict[tuple[str, str | None], tuple[str, ...]] = {
+ALGORITHMS: dict[tuple[str | None, str | None], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("EC", "P-256"): ("ES256",),
     ("EC", "P-521"): ("ES512",),
@@ -180,16 +180,11 @@ def read_keys(content: bytes) -> Keys:
 
 def algorithms_of(jwk: dict[str, Any]) -> tuple[str, ...]:
     """Returns the algorithms that a key may verify: what its type and curve allow, and of that only its own `alg`."""
-    key_type, curve = jwk.get("kty"), jwk.get("crv")
-    # Keys for encryption are passed over, and private halves ("d"), which everybody has now.
-    if (
-        not isinstance(key_type, str)
-        or not isinstance(curve, str | None)
-        or jwk.get("use", "sig") != "sig"
-        or "d" in jwk
-    ):
+    kind = jwk.get("kty"), jwk.get("crv")
+    # Skip keys for encryption, and private ones ("d"): once published, anybody can sign with them.
+    if not all(isinstance(part, str | None) for part in kind) or jwk.get("use", "sig") != "sig" or "d" in jwk:
         return ()
-    return tuple(name for name in ALGORITHMS.get((key_type, curve), ()) if jwk.get("alg") in (None, name))
+    return tuple(name for name in ALGORITHMS.get(kind, ()) if jwk.get("alg") in (None, name))
 
 
 def is_sound(key: object) -> bool:
