@@ -1,4 +1,4 @@
-"""The service's settings, from the environment and from `.env`, and the refusals to start."""
+"""The service's settings, from the environment and `.env`, and why they are refused."""
 # [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
@@ -28,13 +28,13 @@ EMBEDDED_DATABASE = "sqlite+aiosqlite:///./todo.db"
 PLACEHOLDER_SECRET = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
 BETTER_AUTH_DEVELOPMENT_SECRET = "better-auth-secret-12345678901234567890"  # noqa: S105 - likewise
 
-# RFC 7518, section 3.2: a key of at least the size of the hash.
+# A key is at least as long as the hash (RFC 7518, section 3.2).
 SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 NEW_SECRET = "make one with `openssl rand -hex 32`, the same for both sides"  # noqa: S105 - a command, no secret
 
 
 class DatabaseURL(Secret[str]):
-    """A `DATABASE_URL` and what it says, read once: that loads the CAs, too."""
+    """A `DATABASE_URL`, parsed once, since that loads the CAs."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -82,7 +82,7 @@ def check_keys_have_an_issuer(value: str | None, info: ValidationInfo) -> str | 
 
 def check_secret(value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
     if value is None:
-        # A setting that is refused isn't among the data, and says enough by itself.
+        # A refused setting isn't among the data; its own message says enough.
         has_own_database = info.data.get("database_url", EMBEDDED).target != EMBEDDED.target
         if has_own_database and info.data.get("better_auth_url", "") is None:
             raise ValueError("is not set, nor is BETTER_AUTH_URL: set one of them for a database of your own")
@@ -106,9 +106,9 @@ Origins = Annotated[list[str], NoDecode, BeforeValidator(split_origins), AfterVa
 
 
 class Settings(BaseSettings):
-    """The settings, each with its default and its help. README.md and `.env.example` repeat them."""
+    """All settings, each with its default and its help, which README.md and `.env.example` repeat."""
 
-    # `JWKS_URL=` means that it isn't set.
+    # An empty variable (`JWKS_URL=`) counts as unset.
     model_config = SettingsConfigDict(
         env_ignore_empty=True, hide_input_in_errors=True, use_attribute_docstrings=True, validate_default=True
     )
@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     """The frontend's origin, with or without `/api/auth`; turns on verification by the keys that it publishes."""
     jwks_url: Annotated[HTTPURL | None, AfterValidator(check_keys_have_an_issuer)] = None
     """Where the published keys are, if not at `BETTER_AUTH_URL` + `/api/auth/jwks`."""
-    # Last, since its check looks at what was set before it.
+    # Last, since its check reads the settings above.
     better_auth_secret: Annotated[SecretStr | None, AfterValidator(check_secret)] = None
     """The secret shared with the frontend: at least 32 bytes (48 for HS384, 64 for HS512), by `openssl rand -hex 32`.
     Leave it out where `BETTER_AUTH_URL` alone verifies tokens. Docker's `--env-file` takes quotes for a part of it."""
@@ -170,7 +170,7 @@ class Settings(BaseSettings):
 
     @property
     def is_keyless(self) -> bool:
-        """Whether this is the development start: the embedded database and no key of any kind."""
+        """Whether the service starts for development: with the embedded database, and no secret or published keys."""
         return self.better_auth_secret is None and self.better_auth_url is None
 
     @property
@@ -181,11 +181,11 @@ class Settings(BaseSettings):
 
     @property
     def better_auth_origin(self) -> str | None:
-        """What Better Auth writes into `iss` and `aud`."""
+        """The origin that Better Auth puts into `iss` and `aud`."""
         return self.better_auth_url and origin_of(self.better_auth_url)
 
 
-# By the names of their variables in lower case.
+# Settings by their environment variables, in lower case.
 NAMES = {name: name for name in Settings.model_fields} | {"cors_origins": "allowed_origins"}
 
 
@@ -202,7 +202,7 @@ def load_settings() -> Settings:
 
 
 def describe_fault(fault: ErrorDetails) -> str:
-    """One plain line. A fault's `input` may be a secret, and is left alone."""
+    """Describes a fault in one line, without its `input`, which may be a secret."""
     variable = str(fault["loc"][0]).upper().replace("ALLOWED_ORIGINS", "ALLOWED_ORIGINS (or CORS_ORIGINS)")
     if fault["type"] == "value_error":
         return f"{variable} {fault['ctx']['error']}."

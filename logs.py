@@ -1,4 +1,4 @@
-"""One format for every line: `YYYY-MM-DD HH:MM:SS - module - LEVEL - [request id] message`."""
+"""Logging in one format: `YYYY-MM-DD HH:MM:SS - module - LEVEL - [request id] message`."""
 # [Task]: T073, T081, T127 [From]: specs/api/rest-endpoints.md
 
 import logging
@@ -9,16 +9,15 @@ from functools import lru_cache
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
-# A token is at most 8 KiB, so that one that begins in what is shown is read to its end.
+# A token has at most 8 KiB, so that one which begins in the first 2,000 bytes is read to its end.
 READ_CHARACTERS = 10_000
 SHOWN_BYTES = 2000
 CUT = " [cut]"
 
-# A JWS in compact form (RFC 7515, section 7.1). Its header is a JSON object, which in base64url begins with `eyJ` if
-# nothing comes before `{"`, and with `OBJECT` if white space is around the brace: so a token is recognised without its
-# end, too. A whole one is recognised by its shape, whatever it begins with, since no signature has less than 256 bits.
-# Dots may be percent-encoded. Everything but `eyJ` is looked for at the beginning of a word, so that no character is
-# read again and again.
+# A JWS in compact form (RFC 7515, section 7.1), whose dots may be percent-encoded. Its header is a JSON object, which
+# in base64url begins with `eyJ`, or with `OBJECT` if there is white space around the brace: this finds a token that is
+# cut off, too. A whole one is found by its shape, since every signature has at least 256 bits. All but `eyJ` are
+# matched only at the beginning of a word, so that the search stays linear.
 LETTER = "[A-Za-z0-9_-]"
 DOT = r"(?:\.|%(?:25)*2[Ee])"
 SPACES = "(?:[CDI][ACQSgi][0Ako][JKNg])*"
@@ -30,8 +29,8 @@ TOKEN = re.compile(
     rf"|(?<!{LETTER}){LETTER}{{16,}}{DOT}{LETTER}+{DOT}{LETTER}{{{SIGNATURE_LENGTH},}})"
     rf"(?:{LETTER}|{DOT})*"
 )
-# TOKEN takes 10 µs a line. Two quick checks go first: for how a JSON object begins, and for a word as long as a
-# signature.
+# TOKEN takes 10 µs a line, so two quick checks come first: for the beginning of a JSON object, and for a word as long
+# as a signature.
 BEGINNING = re.compile("[eCDI](?:y[A-L]|w[0ko]|[ACHQSXgin][01ABklops])")
 LETTERS_TO_A = bytes(ord("a") if re.fullmatch(LETTER, chr(number)) else ord(" ") for number in range(256))
 SIGNATURE = b"a" * SIGNATURE_LENGTH
@@ -43,13 +42,13 @@ def format_second(second: int) -> str:
 
 
 def redact(text: str) -> str:
-    """Replaces what looks like a token: a client may send one in a path or an id, where none belongs."""
+    """Replaces what looks like a token, which a client may have put into a path or an id by mistake."""
     letters = text.encode(errors="replace").translate(LETTERS_TO_A)
     return TOKEN.sub("[token]", text) if SIGNATURE in letters or BEGINNING.search(text) else text
 
 
 def shorten(line: str) -> str:
-    """Leaves tokens out of a line, and cuts it to `SHOWN_BYTES`."""
+    """Redacts tokens in a line, and cuts it to `SHOWN_BYTES`."""
     line = redact(line[:READ_CHARACTERS])
     content = line.encode(errors="backslashreplace")
     if len(content) <= SHOWN_BYTES:
@@ -58,9 +57,7 @@ def shorten(line: str) -> str:
 
 
 class LineFormatter(logging.Formatter):
-    """Puts the request's id before the message. A record of several lines, as with a traceback, keeps all of them,
-    each shortened.
-    """
+    """Puts the request's id before the message, and shortens each line, those of a traceback included."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is logging's
         current = request_id.get()
@@ -72,11 +69,11 @@ class LineFormatter(logging.Formatter):
 
 
 def configure_logging(level: str, *, sql: bool = False) -> None:
-    """Sends all logs, uvicorn's included, to standard error in the one format; with `sql`, every statement too."""
+    """Sends all logs, uvicorn's included, to standard error in this format; with `sql`, every statement, too."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # No line shows these, and finding them out costs each one ("Optimization" in Python's logging HOWTO).
+    # The format shows neither, and collecting them costs time ("Optimization" in Python's logging HOWTO).
     logging.logThreads = logging.logMultiprocessing = False
     quiet_libraries()
     if sql:
@@ -84,8 +81,8 @@ def configure_logging(level: str, *, sql: bool = False) -> None:
 
 
 def quiet_libraries() -> None:
-    """Lets uvicorn log in the one format, and silences what libraries log of each call: it may hold secrets."""
-    # The access log shows queries; the middleware writes a line of its own for each request.
+    """Lets uvicorn log in this format, and silences what libraries log of each call, which may hold secrets."""
+    # uvicorn's access log shows queries; `RequestLog` writes its own line for each request.
     for name, is_shown in (("uvicorn", True), ("uvicorn.error", True), ("uvicorn.access", False)):
         logger = logging.getLogger(name)
         logger.handlers.clear()

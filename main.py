@@ -1,4 +1,4 @@
-"""Wires the service: `uvicorn main:app`."""
+"""Builds the service and its application: `uvicorn main:app`."""
 # [Task]: T052, T069, T078, T092, T096, T097, T110, T113, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = (*tasks.EXPOSED_HEADERS, "Retry-After", *request_log.EXPOSED_HEADERS, *access.EXPOSED_HEADERS)
 
 
-def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Runs a coroutine in the background until the stack is left, and logs its failure."""
+def run_in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Runs a background task until the stack closes, and logs its failure, which nothing else would report."""
 
     def report(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.critical("A background task failed", exc_info=error)
+            logger.critical("A background task failed: restart the service, and report this", exc_info=error)
 
     task = asyncio.create_task(work)
     task.add_done_callback(report)
@@ -56,14 +56,14 @@ def run_aside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Owns what lives as long as the service: the engine, the key client, the token verifier."""
+    """Opens what lives as long as the service (the database, the published keys, the verifier), and closes it."""
     settings: Settings = app.state.settings
     report_settings(settings)
     limit_stop(settings.shutdown_timeout)
     async with AsyncExitStack() as stack:
-        run_aside(stack, end_unread(settings.send_timeout))
+        run_in_background(stack, end_unread(settings.send_timeout))
         keys = None
-        # Before the wait for the database, since it may refuse the start.
+        # Before the wait for the database, since this may refuse the start.
         if settings.published_keys_url is not None:
             keys = KeySet(KeyClient(settings.published_keys_url, f"todo-api/{app.version}"))
             stack.push_async_callback(keys.close)
@@ -78,7 +78,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             secret = settings.better_auth_secret.get_secret_value()
         elif settings.is_keyless:
             secret = development_secret()
-            run_aside(stack, print_demo(secret, settings.jwt_algorithm))
+            run_in_background(stack, print_demo(secret, settings.jwt_algorithm))
 
         app.state.database = database
         app.state.readiness = ReadinessCheck(settings)
@@ -95,9 +95,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Creates the service with these settings. It connects to nothing before its lifespan begins.
+    """Builds the application, which connects to nothing before its lifespan begins.
 
-    Raises `StartupError` where OpenTelemetry is wanted and isn't installed.
+    Raises `StartupError` if OpenTelemetry is configured but not installed.
     """
     telemetry = telemetry_config()
     app = FastAPI(
@@ -106,10 +106,10 @@ def create_app(settings: Settings) -> FastAPI:
         version="0.1.0",
         lifespan=lifespan,
         telemetry=telemetry,
-        # A trailing slash is served (`Normalize`), not redirected.
+        # `Normalize` serves a trailing slash, so there is nothing to redirect.
         redirect_slashes=False,
         exception_handlers=ERROR_HANDLERS,
-        # A request passes these from the first to the last, its answer the other way.
+        # The outermost first.
         middleware=[
             Middleware(PlainStartupErrors),
             *([Middleware(RedactSpans)] if telemetry["tracing"] else []),
@@ -133,9 +133,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def add_routes(app: FastAPI, *routers: APIRouter) -> None:
-    """Adds the routers' routes to the application itself, before its own, with its `dependency_overrides`.
+    """Adds the routers' routes to the application itself, ahead of its own, so that its `dependency_overrides` apply.
 
-    `include_router` would match each request twice, which takes 17 µs.
+    `include_router` would match each request twice, which costs 17 µs.
     """
     routes = [copy(route) for router in routers for route in router.routes if isinstance(route, APIRoute)]
     for route in routes:
@@ -145,8 +145,8 @@ def add_routes(app: FastAPI, *routers: APIRouter) -> None:
 
 
 def settle_garbage_collector() -> None:
-    """Leaves what the start has allocated out of collections, and collects less often than Python would: reference
-    counts free most of what a request allocates.
+    """Exempts what is loaded by now from garbage collection, and collects less often than Python's default:
+    reference counting frees nearly all that a request allocates.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The one table that is ours. Better Auth's tables in the same database are not modelled here."""
+"""The service's one table. Better Auth's tables, perhaps in the same database, are not modelled here."""
 # [Task]: T040, T091 [From]: specs/database/schema.md, specs/reliability.md
 
 from datetime import datetime
@@ -11,7 +11,7 @@ TITLE_LENGTH = 200
 DESCRIPTION_LENGTH = 1000
 IDEMPOTENCY_KEY_LENGTH = 255
 
-# What the POST that made a task came with, if anything.
+# The key of the POST that created a task, if it had one.
 idempotency_key = Column("idempotency_key", String(IDEMPOTENCY_KEY_LENGTH))
 HAS_KEY = idempotency_key.is_not(None)
 
@@ -21,7 +21,7 @@ class Task(SQLModel, table=True):
 
     __table_args__ = (
         Index("ix_task_user_id_id", "user_id", "id"),
-        # Partial, since most clients send no key: their rows cost it nothing.
+        # Partial, so that tasks without a key take no room in it.
         Index(
             "ix_task_user_id_idempotency_key",
             "user_id",
@@ -30,21 +30,21 @@ class Task(SQLModel, table=True):
             postgresql_where=HAS_KEY,
             sqlite_where=HAS_KEY,
         ),
-        # Else SQLite gives the id of a deleted last task to the next one.
+        # Otherwise SQLite reuses the id of the last task once that is deleted.
         {"sqlite_autoincrement": True},
     )
 
     id: int | None = Field(
         default=None,
         sa_column=Column(
-            # SQLite makes only an INTEGER primary key its row id.
+            # In SQLite only an INTEGER primary key is the row id.
             BigInteger().with_variant(Integer, "sqlite"),
             Identity(always=True),
             primary_key=True,
         ),
     )
-    # The `id` of Better Auth's "user" table, as text and without a foreign key: that table is
-    # Better Auth's to migrate, and may live in another database.
+    # The `id` of Better Auth's "user" table, without a foreign key: Better Auth migrates that table, which may be in
+    # another database.
     user_id: str = Field(max_length=USER_ID_LENGTH)
     title: str = Field(max_length=TITLE_LENGTH)
     description: str | None = Field(default=None, max_length=DESCRIPTION_LENGTH)
@@ -52,6 +52,6 @@ class Task(SQLModel, table=True):
     created_at: datetime
     updated_at: datetime
     idempotency_key: str | None = Field(default=None, sa_column=idempotency_key)
-    # Of the content that came with the key, and whether it came again.
+    # The digest of the content that came with the key, and whether the request was repeated.
     idempotency_digest: bytes | None = None
     idempotency_replayed: bool | None = None

@@ -1,4 +1,4 @@
-"""URLs and origins in settings: as a browser sends them, and patterns of them."""
+"""Origins in settings, in the form that browsers send, and patterns of origins."""
 # [Task]: T069, T078, T120 [From]: specs/api/rest-endpoints.md
 
 import re
@@ -18,7 +18,7 @@ WILD = "[a-z0-9-]+"
 
 
 def origin_of(url: str) -> str | None:
-    """Serialises the origin (RFC 6454, section 6.2) of an http or https URL; None for anything else."""
+    """Returns the serialised origin (RFC 6454, section 6.2) of an http or https URL, None for anything else."""
     if url.isprintable() and HTTP_URL.fullmatch(url):
         with suppress(httpx.InvalidURL):
             parts = httpx.URL(url.lower())  # whose default port is that of a scheme in lower case
@@ -28,16 +28,16 @@ def origin_of(url: str) -> str | None:
 
 
 def is_allowable(entry: str) -> bool:
-    """Says whether an entry is an origin, perhaps with `*` in labels of its host other than the last two."""
+    """Whether an entry is an origin, perhaps with `*` in labels of its host other than the last two."""
     filled = entry.replace("*", "x")
     return origin_of(filled) == filled and ("*" not in entry or PATTERN.fullmatch(entry) is not None)
 
 
 def pattern_of(entry: str) -> str:
-    """Makes the regular expression of an entry, in which `*` is letters, digits and hyphens of one label.
+    """Returns the regular expression of an entry; `*` matches letters, digits and hyphens within one label.
 
-    Matching takes time linear in a label's length: the text after each `*` but the last is found at its first place
-    and then never looked for again (an atomic group).
+    Matching is linear in a label's length: an atomic group settles the text after each `*` but the last on its first
+    occurrence.
     """
     pattern = re.sub(r"\\\*([^*.]*?)(?=\\\*)", rf"(?>{WILD}?\1)", re.escape(entry))
     return pattern.replace(r"\*", WILD)

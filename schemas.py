@@ -1,5 +1,5 @@
-"""Request and response bodies, and query parameters, with every bound. Responses have no defaults, so that a generated
-TypeScript type has no optional fields.
+"""Bodies, parameters and answers of the API, with all their bounds. Answers have no defaults, so that no field of a
+generated TypeScript type is optional.
 """
 # [Task]: T007, T008, T009, T010, T012 [From]: specs/features/task-crud.md
 
@@ -21,7 +21,7 @@ from typing_extensions import TypedDict
 
 from models import DESCRIPTION_LENGTH, TITLE_LENGTH
 
-# Postgres's bigint, which ids are and offsets are taken as.
+# The largest bigint of Postgres, the type of ids and offsets.
 BIGGEST_INTEGER = 2**63 - 1
 
 
@@ -30,21 +30,21 @@ def trim(value: object) -> object:
 
 
 def only_digits(value: object) -> object:
-    """Refuses what pydantic's lax `int` takes besides digits: signs, blanks, underscores."""
+    """Refuses signs, blanks and underscores, which pydantic's lax `int` accepts."""
     if isinstance(value, str) and not (value.isascii() and value.isdigit()):
         raise PydanticCustomError("int_parsing", "Input should be plain decimal digits")
     return value
 
 
 def true_or_false(value: object) -> object:
-    """Refuses what pydantic's lax `bool` takes besides these two: 1, yes, on, T."""
+    """Refuses 1, yes, on, T and the like, which pydantic's lax `bool` accepts."""
     if value in {"true", "false"}:
         return value == "true"
     raise PydanticCustomError("bool_parsing", "Input should be true or false")
 
 
-# The patterns are for clients: here `routes/task_route.py` refuses NUL, which Postgres can't store,
-# and `trim` with a least length refuses what is only white space.
+# The patterns tell clients what is enforced elsewhere: `routes/task_route.py` refuses NUL, which Postgres can't store,
+# and `min_length` after `trim` refuses mere white space.
 Title = Annotated[
     str,
     StringConstraints(min_length=1, max_length=TITLE_LENGTH),
@@ -66,7 +66,7 @@ TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_di
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
 Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 Completed = Annotated[
-    # A query has no null; None means that it isn't there.
+    # None means that it is absent, since a query has no null.
     bool | None, WithJsonSchema({"type": "boolean"}), BeforeValidator(true_or_false)
 ]
 
@@ -75,8 +75,8 @@ class TaskCreate(BaseModel):
     """A new task. Fields that aren't named here are passed over, but text in them can't contain a NUL character."""
 
     title: Title
-    # A factory keeps the default out of the OpenAPI document: a generator of TypeScript takes a field with a default
-    # for one that is always there.
+    # A factory keeps the default out of the OpenAPI document: TypeScript generators make a field with a default
+    # required.
     description: Description = Field(default_factory=lambda: None)
 
 
@@ -102,7 +102,7 @@ class TaskPublic(TypedDict):
     updated_at: datetime
 
 
-# These make JSON of rows as they come: what is in the database was validated on its way in.
+# These serialise rows without validating them, since the database holds only what was validated.
 TASK: TypeAdapter[Any] = TypeAdapter(TaskPublic)
 TASKS: TypeAdapter[Any] = TypeAdapter(list[TaskPublic])
 

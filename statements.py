@@ -1,5 +1,5 @@
-"""All SQL on tasks. Each statement is built once, at import, and carries its owner: every WHERE
-and every VALUES names `user_id`, which a test checks.
+"""All SQL on tasks. Each statement is built once, at import, and names its owner in every WHERE and VALUES, which a
+test checks.
 """
 # [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091 [From]: specs/features/task-crud.md, specs/reliability.md
 
@@ -36,11 +36,10 @@ task = models.Task.metadata.tables["task"]
 
 
 class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """The time of a change: now, but always later than the change before it, even where
-    two run at once or the clock goes back.
+    """The time of a change: now, but always later than the previous change, even if two run at once or the clock goes
+    back.
 
-    SQLite has no arithmetic in microseconds; there `backends/sqlite.py` has a function
-    of this name.
+    SQLite can't count in microseconds, so `backends/sqlite.py` registers a function of this name.
     """
 
     type = UTCDateTime()
@@ -55,7 +54,7 @@ def compile_next_update(element: next_update, compiler: SQLCompiler, **kwargs: A
 
 
 class is_read_only(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """Whether the database takes no writes now; SQLite has its own from `backends/sqlite.py`."""
+    """Whether the database takes no writes now. On SQLite, `backends/sqlite.py` registers a function of this name."""
 
     type = Boolean()
     inherit_cache = True
@@ -72,27 +71,27 @@ now = bindparam("now", type_=UTCDateTime())
 is_owned = task.c.user_id == owner
 is_the_task = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
 
-# A task as it is answered.
+# The columns of a task that clients see.
 public = [task.c[name] for name in TaskPublic.__annotations__]
 
 GET_TASK = select(*public).where(is_the_task)
 
-# What `/ready` asks: always one row, for which a task is read as requests read theirs.
+# For `/ready`: reads the columns that requests read, and always returns one row.
 LOOK = select(is_read_only().label("is_read_only"), *(func.count(column) for column in public)).where(is_the_task)
 
 is_completed = bindparam("is_completed", type_=Boolean)
 
 LIST_TASKS = (
     select(*public)
-    # The filter that isn't there costs the plan nothing.
+    # An absent filter costs the plan nothing.
     .where(is_owned, is_completed.is_(None) | (task.c.completed == is_completed))
     .order_by(task.c.id)
     .limit(bindparam("limit", type_=BigInteger))
     .offset(bindparam("offset", type_=BigInteger))
 )
 
-# With a key that the owner has used it makes nothing and gives that task, now replayed; where the
-# content was another, it gives no row. Without a key nothing can conflict.
+# With a key that the owner has used, this creates nothing and returns that key's task, now marked as replayed, or no
+# row if the content differs. Without a key nothing can conflict.
 CREATE_TASK = (
     insert(task)
     .values(
@@ -109,15 +108,15 @@ CREATE_TASK = (
     .on_conflict_do_update(
         index_elements=[task.c.user_id, task.c.idempotency_key],
         index_where=models.HAS_KEY,
-        # An update, which waits for a twin that is under way and gives its row.
+        # DO NOTHING would return no row; an update waits for a concurrent twin and returns its row.
         set_={"idempotency_replayed": true()},
         where=task.c.idempotency_digest == literal_column("excluded.idempotency_digest"),
     )
     .returning(*public, task.c.idempotency_replayed)
 )
 
-# One statement for every subset of fields: a null title or completed means «not sent», while
-# a description, which can be set to null, says so in a flag of its own.
+# One statement for every subset of fields. A null title or completed means that it wasn't sent; a description, which
+# may be set to null, has a flag for that.
 UPDATE_TASK = (
     update(task)
     .where(is_the_task)

@@ -1,4 +1,4 @@
-"""The keys that a Better Auth server publishes (RFC 7517), kept and fetched again."""
+"""The cache of the keys that Better Auth publishes (RFC 7517)."""
 # [Task]: T025, T026, T027, T124 [From]: specs/features/authentication.md
 
 import asyncio
@@ -19,16 +19,16 @@ from errors import ServiceUnavailable
 
 logger = logging.getLogger(__name__)
 
-# A withdrawn key stops working after this long at the latest.
+# A withdrawn key stops working after this time at the latest.
 MAX_AGE_SECONDS = 600.0
-# How often an unknown key id may cause a fetch, and how soon a failed one is tried again…
+# The least time between two fetches for unknown key ids, and until a failed fetch is repeated…
 REFETCH_SECONDS = 30.0
-# …or, where there is no list at all to go on with:
+# …or, while there is no list at all, this:
 RETRY_WITHOUT_KEYS_SECONDS = 1.0
-# How many key ids that were looked for in vain are remembered. More are strangers' inventions.
+# How many unknown key ids are remembered. Any more are made up.
 REMEMBERED_MISSES = 100
 
-# Which algorithms a key of a type and curve may verify.
+# The algorithms that a key may verify, by its type and curve.
 ALGORITHMS: dict[tuple[str | None, str | None], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("EC", "P-256"): ("ES256",),
@@ -38,10 +38,10 @@ ALGORITHMS: dict[tuple[str | None, str | None], tuple[str, ...]] = {
 
 SERVED_ALGORITHMS = frozenset(name for names in ALGORITHMS.values() for name in names)
 
-# Larger keys take longer to verify with than any that is in use. RFC 7518, 3.3, has the lower bound.
+# The lower bound is that of RFC 7518, section 3.3. Above the upper one a verification takes too long.
 RSA_BITS = range(2048, 8192 + 1)
 MAX_RSA_EXPONENT = 2**32
-# The y of the points of order 1, 2, 4 and 8 on edwards25519, for which anybody can sign.
+# The y of the points of order 1, 2, 4 and 8 on edwards25519: as public keys, they let anybody sign.
 FIELD = 2**255 - 19
 ORDER_8 = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
 SMALL_ORDER = frozenset({0, 1, FIELD - 1, ORDER_8, FIELD - ORDER_8})
@@ -50,9 +50,9 @@ Keys = dict[str, dict[str, jwt.PyJWK]]
 
 
 class KeySet:
-    """The published keys by their ids. Fetched when first needed, when a key id is unknown (at
-    most once in 30 s) and after 10 minutes; while the key server is away, the keys in hand
-    serve on. Fetches run one at a time, and everybody who needs one waits for the same.
+    """The published keys by their ids. They are fetched when first needed, for an unknown key id (at most once in
+    30 s) and after 10 minutes; while the key server is away, the known keys remain in use. Fetches run one at a time,
+    and all requests that need one share it.
     """
 
     def __init__(self, client: KeyClient, clock: Callable[[], float] = time.monotonic) -> None:
@@ -62,30 +62,29 @@ class KeySet:
         self._fetched_at = -math.inf
         self._failed_at = -math.inf
         self._searched_at = -math.inf
-        # Ids that the last fetch was to bring, and didn't.
+        # Ids that aren't in the last list.
         self._missing: set[str] = set()
         self._fetch: asyncio.Task[Keys | None] | None = None
 
     async def find(self, key_id: str, algorithm: str) -> jwt.PyJWK | None:
-        """Returns the key of this id if it may verify this algorithm, None where the list doesn't have it.
+        """Returns the key with this id if it may verify this algorithm, None if the list has no such key.
 
-        Raises `ServiceUnavailable` where that can't be known: there is no list, or the id isn't in
-        it and can't be looked for in a fresh one now.
+        Raises `ServiceUnavailable` if there is no list, or if the id isn't in it and no fresh one can be fetched now.
         """
         now = self._clock()
         if self._keys is None or key_id not in self._keys:
             return (await self._search(key_id)).get(algorithm)
         if now >= max(self._fetched_at + MAX_AGE_SECONDS, self._failed_at + REFETCH_SECONDS):
             fetch = self._refresh()
-            # Nobody waits again for a key server that was away just now.
+            # Requests don't wait again for a key server that was away just now.
             if now >= self._failed_at + 2 * REFETCH_SECONDS:
                 await fetch
         return self._keys.get(key_id, {}).get(algorithm)
 
     async def _search(self, key_id: str) -> dict[str, jwt.PyJWK]:
-        """Returns what a fresh list has under an id that isn't in the one in hand."""
+        """Returns the keys with an id that isn't in the current list, from a fresh list."""
         if self._fetch_under_way:
-            # It may bring the key, or have been answered before the key was published.
+            # It may bring the key, unless it was answered before the key was published.
             await self._refresh()
         if self._keys is not None and key_id in self._keys:
             return self._keys[key_id]
@@ -94,10 +93,10 @@ class KeySet:
         next_search = self._searched_at + REFETCH_SECONDS
         if self._keys is None:
             next_search = self._failed_at + RETRY_WITHOUT_KEYS_SECONDS
-        # One that is under way now has begun since, and is as good as one's own.
+        # A fetch that is under way by now began after this search, and serves it, too.
         if self._fetch_under_way or now >= next_search:
             if self._keys is not None:
-                # Noted before the fetch, so that a search that is given up counts, too.
+                # Before the fetch, so that an abandoned search counts, too.
                 self._searched_at = now
             keys = await self._refresh()
             if keys is not None and key_id not in keys:
@@ -117,7 +116,7 @@ class KeySet:
         )
 
     async def close(self) -> None:
-        """Gives up a fetch that is under way."""
+        """Cancels a fetch that is under way, and closes the client."""
         if self._fetch is not None:
             self._fetch.cancel()
         await self._client.close()
@@ -127,9 +126,9 @@ class KeySet:
         return None if self._fetch is None or self._fetch.done() else self._fetch
 
     def _refresh(self) -> asyncio.Future[Keys | None]:
-        """Returns the fetch that is under way, or a new one; its result is the new list, or None where it failed."""
+        """Returns the fetch that is under way, or a new one. Its result is the new list, or None if it failed."""
         self._fetch = self._fetch_under_way or asyncio.create_task(self._fetch_keys())
-        # Shielded, since others may wait for it too when this request is given up.
+        # Shielded, since other requests may wait for it when this one is cancelled.
         return asyncio.shield(self._fetch)
 
     async def _fetch_keys(self) -> Keys | None:
@@ -145,21 +144,21 @@ class KeySet:
             )
             return None
         self._fetched_at = self._clock()
-        # What was withdrawn has been looked for, too.
+        # A withdrawn key needs no search.
         self._missing = set(self._keys or ()) - keys.keys()
         self._keys = keys
         return keys
 
 
 def read_keys(content: bytes) -> Keys:
-    """Returns the keys of a JWK set (section 5) that can verify tokens, by id and algorithm. Others are
-    passed over, and so is all but the first of those that have an id and an algorithm in common.
+    """Returns the keys of a JWK set (RFC 7517, section 5) that can verify tokens, by id and algorithm. Of several with
+    the same id and algorithm, the first counts.
 
-    Raises `NoKeyList` for what is no JWK set.
+    Raises `NoKeyList` for anything but a JWK set.
     """
     document = None
     with suppress(ValueError, RecursionError):
-        # A number of thousands of digits would be refused as an integer.
+        # As floats, since Python refuses an integer of thousands of digits.
         document = json.loads(content.decode(), parse_int=float)
     if not isinstance(document, dict) or not isinstance(entries := document.get("keys"), list):
         raise NoKeyList('the answer is no {"keys": […]}: see that it is where the keys are')
@@ -167,7 +166,7 @@ def read_keys(content: bytes) -> Keys:
     for jwk in entries:
         if not isinstance(jwk, dict) or not isinstance(key_id := jwk.get("kid"), str):
             continue
-        # An id that is there needn't be looked for, whatever its key.
+        # An id that is listed needs no search, even if its key is unusable.
         usable = keys.setdefault(key_id, {})
         for algorithm in algorithms_of(jwk):
             with suppress(jwt.PyJWTError):
@@ -179,7 +178,7 @@ def read_keys(content: bytes) -> Keys:
 
 
 def algorithms_of(jwk: dict[str, Any]) -> tuple[str, ...]:
-    """Returns the algorithms that a key may verify: what its type and curve allow, and of that only its own `alg`."""
+    """Returns the algorithms that a key may verify by its type and curve, and by its `alg` if it has one."""
     kind = jwk.get("kty"), jwk.get("crv")
     # Skip keys for encryption, and private ones ("d"): once published, anybody can sign with them.
     if not all(isinstance(part, str | None) for part in kind) or jwk.get("use", "sig") != "sig" or "d" in jwk:
@@ -188,7 +187,7 @@ def algorithms_of(jwk: dict[str, Any]) -> tuple[str, ...]:
 
 
 def is_sound(key: object) -> bool:
-    """Whether only its owner can sign for it, as far as it shows, and it is verified in no time."""
+    """Whether a key is neither weak nor slow to verify with, as far as the key itself tells."""
     if isinstance(key, Ed25519PublicKey):
         y = int.from_bytes(key.public_bytes_raw(), "little") % 2**255
         return y % FIELD not in SMALL_ORDER

@@ -1,4 +1,4 @@
-"""Asks the server that publishes the keys, and says why it gave none."""
+"""Fetches the published keys, and explains why it couldn't."""
 # [Task]: T026, T122, T123 [From]: specs/features/authentication.md
 
 import asyncio
@@ -20,10 +20,10 @@ FETCH_TIMEOUT_SECONDS = 5.0
 MAX_RESPONSE_BYTES = 256 * 1024
 SHOWN_CHARACTERS = 200
 
-# OpenSSL and Python read these by themselves when a TLS context is made.
+# OpenSSL and Python read these when they create a TLS context.
 TLS_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "SSLKEYLOGFILE")
 
-# What is wrong and what to do, by the first error in the chain that says something.
+# What is wrong and what to do, by the first known error in the chain.
 CAUSES: dict[type[BaseException], str] = {
     TimeoutError: f"no whole answer in {FETCH_TIMEOUT_SECONDS:g} s: see that it is up, and near",
     ssl.SSLCertVerificationError: "its certificate isn't trusted ({}): SSL_CERT_FILE names the CAs",
@@ -36,13 +36,13 @@ CAUSES: dict[type[BaseException], str] = {
 
 
 class NoKeyList(Exception):
-    """The key server gave no list of keys. The message, for the log, says why and what to do."""
+    """The key server gave no list of keys. The message, meant for the log, says why and what to do."""
 
 
 class KeyClient:
-    """Fetches the list of keys from one URL, by the proxy that the environment has for it.
+    """Fetches the list of keys from one URL, through the environment's proxy for it.
 
-    Raises `StartupError` where the environment names a proxy or a file that can't be used.
+    Raises `StartupError` if the environment names an unusable proxy or file.
     """
 
     def __init__(self, url: str, user_agent: str) -> None:
@@ -57,7 +57,7 @@ class KeyClient:
         self._proxy_variable, proxy = find_proxy(url)
         self._client = httpx.AsyncClient(
             transport=open_transport(self._proxy_variable, proxy),
-            # Firewalls refuse a library's name, and a compressed list could be of any size once unpacked.
+            # Firewalls refuse a library's name, and a compressed list could be of any size when decompressed.
             headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
         )
 
@@ -65,7 +65,7 @@ class KeyClient:
         await self._client.aclose()
 
     async def fetch(self) -> bytes:
-        """Returns the list as it comes. Raises `NoKeyList`."""
+        """Returns the list unparsed. Raises `NoKeyList`."""
         try:
             async with asyncio.timeout(FETCH_TIMEOUT_SECONDS):
                 return await self._download()
@@ -98,7 +98,7 @@ class KeyClient:
 
 
 def explain(error: BaseException) -> str:
-    """Says what is wrong and what to do; `CAUSES` has the words, but for a `NoKeyList`, which has its own."""
+    """Says what is wrong and what to do, in the words of `CAUSES` or of a `NoKeyList`."""
     if isinstance(error, NoKeyList):
         return str(error)
     cause: BaseException | None = error
@@ -111,13 +111,13 @@ def explain(error: BaseException) -> str:
 
 
 def find_proxy(url: str) -> tuple[str, str]:
-    """Returns the variable that names a proxy for this URL, and the proxy; empty where there is none.
+    """Returns the variable that names a proxy for this URL, and the proxy; both are empty if there is none.
 
-    httpx would read all variables, and stumble over those for others (`NO_PROXY=fd07:b51a:cc66:f0::/64`).
+    httpx would read all such variables, and fail on some that are for others (`NO_PROXY=fd07:b51a:cc66:f0::/64`).
     """
     parts, proxies = urlsplit(url), getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"
-    # An IPv6 address may be named with its brackets and without.
+    # NO_PROXY may have an IPv6 address with its brackets or without.
     if not (proxy := proxies.get(scheme)) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname or ""):
         return "", ""
     return f"{scheme.upper()}_PROXY", proxy if "://" in proxy else f"http://{proxy}"
@@ -129,7 +129,7 @@ def open_transport(variable: str, proxy: str) -> httpx.AsyncHTTPTransport:
         " the key server's host in NO_PROXY"
     )
     try:
-        # httpx would take `http://[`, and ports that don't exist.
+        # httpx would accept `http://[`, and ports that don't exist.
         if not proxy or (urlsplit(proxy).hostname and urlsplit(proxy).port != 0):
             return httpx.AsyncHTTPTransport(proxy=proxy or None)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Verifies the JWTs that a Better Auth frontend sends, more strictly than RFC 7519 asks for."""
+"""Verifies the JWTs of a Better Auth frontend, more strictly than RFC 7519 requires."""
 # [Task]: T022, T023, T024, T025, T082, T125 [From]: specs/features/authentication.md
 
 import base64
@@ -16,25 +16,25 @@ from models import USER_ID_LENGTH
 
 MAX_TOKEN_BYTES = 8 * 1024
 CLOCK_SKEW_SECONDS = 10
-# How many tokens are remembered; a worker of few users needs few, and each costs about 1 KiB.
+# How many verified tokens are remembered, each at about 1 KiB.
 REMEMBERED_TOKENS = 4096
 NUMBERS = frozenset({int, float})
 HMAC_ALGORITHMS = frozenset({"HS256", "HS384", "HS512"})
-# Better Auth signs its session cookie with the same secret. That is a cookie, no API token.
+# Better Auth signs its session cookie with the same secret, but that is no API token.
 SESSION_CACHE_AUDIENCE = "better-auth:session-cache"
 
 
 class InvalidToken(Exception):
-    """The token can't be accepted. The message, for the log, holds nothing of the token."""
+    """The token can't be accepted. The message, meant for the log, contains nothing of the token."""
 
 
 class ExpiredToken(InvalidToken):
-    """The token was good until its `exp`."""
+    """The token was valid until its `exp`."""
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """The parts of a good token that are checked on each use: when it ends, and the key that verified it."""
+    """What is checked again when a valid token is used again: its `exp`, and the key that it was verified with."""
 
     subject: str
     expires_at: float
@@ -45,11 +45,11 @@ class VerifiedToken:
 
 @dataclass(kw_only=True)
 class TokenVerifier:
-    """Checks tokens of two families, told apart by the header's `alg` and never mixed: those signed with the shared
-    `secret` by `algorithm`, and those signed with one of the `keys` that the frontend publishes.
+    """Verifies tokens of two families, which the header's `alg` tells apart and which never mix: those signed with the
+    shared `secret` by `algorithm`, and those signed with one of the published `keys`.
 
-    `issuer` and `audience` hold for both; without them a shared-secret token's are left unchecked, and a published-key
-    token's have to be `origin`.
+    `issuer` and `audience` apply to both. Without them those of shared-secret tokens are unchecked, and those of
+    published-key tokens must be `origin`.
     """
 
     secret: str | None
@@ -62,16 +62,16 @@ class TokenVerifier:
     def __post_init__(self) -> None:
         k = encode_segment((self.secret or "").encode())
         self._secret = jwt.PyJWK({"kty": "oct", "k": k}, self.algorithm) if self.secret else None
-        # By digest: the tokens themselves aren't kept. Only good ones get here, oldest first.
+        # Valid tokens, the oldest first, by digest, so that the tokens themselves aren't kept.
         self._remembered: dict[bytes, VerifiedToken] = {}
 
     async def verify(self, token: str) -> str:
-        """Returns the `sub` of a good token: the user's id.
+        """Returns the user's id, the `sub` of a valid token.
 
-        A token that was good is remembered, and good again while its `exp` is to come and the key that it was verified
-        with is in force. All else about a token never changes.
+        A valid token is remembered, and stays valid until it expires or the key that it was verified with is withdrawn.
+        Nothing else about a token changes.
 
-        Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` where the published keys can't be had.
+        Raises `InvalidToken`, `ExpiredToken`, and `ServiceUnavailable` if the published keys are unavailable.
         """
         if len(token) > MAX_TOKEN_BYTES:
             raise InvalidToken("longer than 8 KiB")
@@ -116,10 +116,10 @@ class TokenVerifier:
         return VerifiedToken(claims["sub"], expires_at, header["alg"], header.get("kid"), key)
 
     async def _find_key(self, algorithm: str, key_id: str | None) -> jwt.PyJWK:
-        """The key that such a token has to be signed with: its algorithm picks the family."""
+        """Returns the key that a token must be signed with; its algorithm decides on the family."""
         if algorithm == self.algorithm and self._secret:
             return self._secret
-        # What is said of the algorithm is said of known ones: a stranger can write any there.
+        # The log names only known algorithms, since a stranger can write anything there.
         if algorithm in HMAC_ALGORITHMS and self._secret:
             reason = f"signed with a shared secret by {algorithm}, and JWT_ALGORITHM is another"
         elif algorithm in HMAC_ALGORITHMS:
@@ -137,7 +137,7 @@ class TokenVerifier:
         raise InvalidToken(reason)
 
     def _explain(self, error: jwt.PyJWTError, issuer: str | None, audience: str | None) -> str:
-        """Says what was expected, by which setting; never what the token has."""
+        """Says what was expected, and by which setting, but not what the token contains."""
         for claim, kind, expected, setting in (
             ("iss", jwt.InvalidIssuerError, issuer, self.issuer and "JWT_ISSUER"),
             ("aud", jwt.InvalidAudienceError, audience, self.audience and "JWT_AUDIENCE"),
@@ -147,17 +147,16 @@ class TokenVerifier:
         return type(error).__name__
 
 
-def parse_token(token: str) -> list[dict[str, Any]]:
-    """Reads the header and the claims of a JWS in compact form (RFC 7515, section 7.1), unverified.
+def parse_token(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the unverified header and claims of a JWS in compact form (RFC 7515, section 7.1).
 
-    Raises `InvalidToken` for anything that isn't three canonical base64url segments of which the first two are JSON
-    objects.
+    Raises `InvalidToken` for anything but three canonical base64url segments, the first two of them JSON objects.
     """
     segments = token.split(".")
     if len(segments) != 3:  # noqa: PLR2004 - header, claims, signature
         raise InvalidToken("not three segments")
     header, claims, _signature = map(decode_segment, segments)
-    return [parse_object(header), parse_object(claims)]
+    return parse_object(header), parse_object(claims)
 
 
 def encode_segment(content: bytes) -> str:
@@ -169,7 +168,7 @@ def decode_segment(segment: str) -> bytes:
         content = base64.urlsafe_b64decode(segment + "==")
     except ValueError:
         raise InvalidToken("not base64url") from None
-    # The decoder skips foreign characters, needless padding and unused bits that aren't zero.
+    # The decoder ignores foreign characters, needless padding and unused bits that aren't zero.
     if encode_segment(content) != segment:
         raise InvalidToken("not canonical base64url")
     return content
@@ -177,9 +176,9 @@ def decode_segment(segment: str) -> bytes:
 
 def parse_object(content: bytes) -> dict[str, Any]:
     try:
-        # The stricter of two parsers: UTF-8, no lone surrogates, no NaN, bounded depth and digits.
+        # The stricter of two parsers: it refuses lone surrogates, NaN, deep nesting, and anything but UTF-8.
         from_json(content, allow_inf_nan=False)
-        # The one that sees duplicate members.
+        # The parser that shows duplicate members.
         value = json.loads(content, object_pairs_hook=unique_members)
     except ValueError:
         raise InvalidToken("not JSON") from None
@@ -196,8 +195,8 @@ def unique_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def check(header: dict[str, Any], claims: dict[str, Any]) -> None:
-    """Checks types, before the signature: PyJWT would read `"exp": true` or `"exp": "1"` as a number. It compares the
-    values. Header parameters that point to keys (`jku`, `x5u`, `jwk` and the like) are left alone.
+    """Checks the types, and leaves the values to PyJWT, which would take `"exp": true` or `"exp": "1"` for a number.
+    Header parameters that point to keys (`jku`, `x5u`, `jwk` and the like) are ignored.
     """
     subject = claims.get("sub")
     reasons = {

@@ -1,4 +1,4 @@
-"""ASGI middleware alone, a class a file, from the outside to the inside: `RequestLog`, `Normalize`, `Cors`,
-`AnswerErrors`; at a start `PlainStartupErrors`, and with OpenTelemetry `RedactSpans`.
+"""ASGI middleware, one class in each file. From the outside in: `PlainStartupErrors`, `RedactSpans` (with
+OpenTelemetry), `RequestLog`, `Normalize`, `Cors`, `AnswerErrors`.
 """
 # [Task]: T070 [From]: specs/api/rest-endpoints.md

@@ -1,4 +1,4 @@
-"""CORS with patterns of origins, and a word in the log where an origin is refused."""
+"""CORS with patterns of origins, and a warning in the log when an origin is refused."""
 # [Task]: T069, T120 [From]: specs/api/rest-endpoints.md
 
 import logging
@@ -21,13 +21,13 @@ SHOWN_CHARACTERS = 100
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, with `*` in entries of `allow_origins`. A preflight that is refused gets a 204 without the header
-    that would allow it, as any other OPTIONS; Starlette answers 400 in plain text.
+    """Starlette's middleware, with `*` in entries of `allow_origins`. A refused preflight gets a 204 without the header
+    that would allow it, like any other OPTIONS; Starlette would answer 400 in plain text.
     """
 
     def __init__(self, app: ASGIApp, /, allow_origins: Collection[str], **options: Any) -> None:
         super().__init__(app, allow_origin_regex="|".join(map(pattern_of, allow_origins)) or None, **options)
-        # Once for each of the last origins, whatever strangers send.
+        # Warns once for each recent origin, however many strangers make up.
         self.warn_of = lru_cache(maxsize=REMEMBERED_ORIGINS)(warn_of_origin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -36,7 +36,7 @@ class Cors(CORSMiddleware):
             return
         headers = Headers(scope=scope)
         origin = headers["origin"]
-        # A page of the service's own, such as /docs, needs no leave.
+        # The service's own pages, such as /docs, are not cross-origin.
         if not self.is_allowed_origin(origin) and origin.partition("://")[2] != headers.get("host"):
             self.warn_of(origin[:SHOWN_CHARACTERS])
         await super().__call__(scope, receive, send)
@@ -50,7 +50,7 @@ class Cors(CORSMiddleware):
 
 
 def with_vary(send: Send) -> Send:
-    """Adds `Vary: Origin` to an answer, since a cache may keep it for a browser, too."""
+    """Adds `Vary: Origin`, since a cache might serve the answer to a browser, too."""
 
     async def send_with_vary(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -61,5 +61,5 @@ def with_vary(send: Send) -> Send:
 
 
 def warn_of_origin(origin: str) -> None:
-    # The browser's user sees nothing but a failure.
+    # In the browser this looks like any failed request.
     logger.warning("A browser's origin is not allowed: %s. Add your frontend's to ALLOWED_ORIGINS.", ascii(origin))

@@ -1,4 +1,4 @@
-"""Answers to what no handler knows, and to what takes too long."""
+"""Answers to unforeseen errors, and to requests that take too long."""
 # [Task]: T063, T089, T096, T099 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
@@ -14,7 +14,7 @@ from metrics import TIMEOUTS
 
 logger = logging.getLogger(__name__)
 
-# Of a body that is handed to the server at once, which then waits until the client has taken it.
+# The server takes a piece of the answer at a time, and waits until the client has read enough of it.
 PIECE_BYTES = 64 * 1024
 
 
@@ -22,7 +22,7 @@ class AnswerErrors:
     """Answers 500 to what is unforeseen, and 503 to what is cancelled or takes longer than `seconds` as a whole. A
     large answer goes out in pieces, each with as much time for its client to take it.
 
-    Inside of CORS: Starlette's own 500 is sent outside of it, so that a browser sees only a CORS error.
+    It is inside of CORS, since a browser would see Starlette's own 500, sent outside of it, only as a CORS error.
     """
 
     def __init__(self, app: ASGIApp, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""HTTP's rules for every path: HEAD, OPTIONS, all methods in `Allow`, a trailing slash."""
+"""HTTP's expectations of every path: HEAD, OPTIONS, all methods in `Allow`, and trailing slashes."""
 # [Task]: T066, T067, T068, T071, T072 [From]: specs/api/rest-endpoints.md
 
 from starlette import status
@@ -10,8 +10,8 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
 
 
 class Normalize:
-    """Serves HEAD as GET without the body, names all methods of a path on OPTIONS and 405, takes a task path with a
-    trailing slash for the one without, keeps its answers out of shared caches, and upgrades to nothing.
+    """Serves HEAD as GET without the body, names all methods of a path on OPTIONS and 405, ignores the trailing slash
+    of a task path, keeps tasks out of shared caches, and closes the connection after a request for an upgrade.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -29,7 +29,7 @@ class Normalize:
             scope["method"] = "GET"
         if is_task_path:
             path = path.removesuffix("/")
-        # Starlette's patterns end in `$`, which matches before a line break at the end, too.
+        # A second line break, since the `$` of Starlette's patterns also matches before a single one at the end.
         scope["path"] = path + "\n" if path.endswith("\n") else path
         wants_upgrade = b"upgrade" in dict(scope["headers"])
 
@@ -38,7 +38,7 @@ class Normalize:
                 if is_task_path:
                     message["headers"] = [*message["headers"], (b"cache-control", b"private, no-cache")]
                 if wants_upgrade:
-                    # httptools takes the bytes of this request's body for the next request.
+                    # httptools would take this request's body for the next request.
                     MutableHeaders(scope=message)["Connection"] = "close"
                 is_refused = message["status"] == status.HTTP_405_METHOD_NOT_ALLOWED
                 if (is_refused or method == "OPTIONS") and (allowed := allowed_methods(scope)):
@@ -51,8 +51,8 @@ class Normalize:
 
 
 def allowed_methods(scope: Scope) -> list[str]:
-    """Every method of the path (RFC 9110, section 15.5.6), none where there is no such path. The router's own error
-    names only those of the first route that fits.
+    """Returns all methods of the path (RFC 9110, section 15.5.6), none for an unknown path. The router's own 405 names
+    only those of the first route that matches.
     """
 
     def is_allowed(method: str) -> bool:

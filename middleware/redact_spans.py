@@ -8,8 +8,8 @@ from logs import redact
 
 
 class RedactSpans:
-    """Leaves out of a request's span what the log leaves out, too: its query, and a token in its path. FastAPI puts
-    both there as they came.
+    """Removes from a request's span what the log leaves out, too: the query, and a token in the path. FastAPI records
+    both as they are.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""An id, a security header, a line in the log and a measurement for each request."""
+"""An id, a security header, a log line and a measurement for each request."""
 # [Task]: T070, T071, T074, T096, T100 [From]: specs/api/rest-endpoints.md, specs/reliability.md
 
 import logging
@@ -18,20 +18,21 @@ logger = logging.getLogger(__name__)
 EXPOSED_HEADERS = ("X-Request-ID",)
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 WARNED_OF = frozenset({401, 403, 404, 429})
-# HEAD is GET by then. A label from outside would make series without end: other methods and paths are `other`.
+# `Normalize` has made GET of HEAD. Other methods and paths are counted as `other`, since each label that a client
+# could choose would be another series.
 KNOWN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER = "other"
-# White space around a header's value is no part of it (RFC 9110, section 5.5), but httptools leaves it there.
+# Optional white space around a header's value, no part of it (RFC 9110, section 5.5), which httptools leaves there.
 OWS = b" \t"
-# No endpoint uses cookies, and FastAPI parses them before it has a token judged, on some Pythons in quadratic time.
+# No endpoint uses cookies. FastAPI would parse them before the token is verified, on some Pythons in quadratic time.
 UNUSED = b"cookie"
 
 histogram_of = lru_cache(HTTP_REQUESTS.labels)
 
 
 class RequestLog:
-    """The outermost, so that preflights and errors have an id and their line, too. Measures only where
-    `is_measured`, since that takes 1 % of a request.
+    """Gives each request its id, logs it, and measures it if `is_measured`, which costs 1 % of a request. Outside of
+    all that answers, so that preflights and errors are logged, too.
     """
 
     def __init__(self, app: ASGIApp, *, is_measured: bool = False) -> None:
@@ -44,9 +45,9 @@ class RequestLog:
             return
 
         headers = [(key, value.strip(OWS)) for key, value in scope["headers"] if key != UNUSED]
-        # A copy, since those inside change it, and the server goes by its own.
+        # A copy, since the inner middleware change it, and the server relies on its own.
         inner = {**scope, "headers": headers}
-        # Reversed, so that the first of several counts.
+        # Reversed, so that the first of several ids counts.
         current = dict(reversed(headers)).get(b"x-request-id", b"").decode("latin-1")
         if not ACCEPTED_ID.fullmatch(current):
             current = token_hex(16)

@@ -1,4 +1,4 @@
-"""Reports a refused start in plain words."""
+"""A plain message for a refused start."""
 # [Task]: T052, T078 [From]: specs/database/schema.md, specs/api/rest-endpoints.md
 
 import sys
@@ -10,9 +10,7 @@ from errors import StartupError
 
 
 class PlainStartupErrors:
-    """Gives the server the message of a `StartupError`, in place of the traceback that Starlette sends
-    while it handles the error.
-    """
+    """Gives the server the message of a `StartupError` in place of Starlette's traceback."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -23,6 +21,7 @@ class PlainStartupErrors:
             return
 
         async def send_plainly(message: Message) -> None:
+            # Starlette sends the failure while it handles the error.
             if isinstance(error := sys.exception(), StartupError):
                 message["message"] = str(error)
             await send(message)

@@ -1,4 +1,4 @@
-"""Whether the service lives, and whether it can serve."""
+"""The checks of liveness and readiness."""
 # [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 
 from operator import attrgetter
@@ -22,6 +22,6 @@ async def get_readiness(request: Request) -> Readiness:
     """Whether the database can be reached and the tasks can be read there."""
     check: ReadinessCheck = request.app.state.readiness
     if (fault := await check.fault()) is not None:
-        # Not raised as it is: the log has it already, once for all who ask.
+        # Not raised itself, since the check has logged and counted it, once for all who ask.
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, fault.detail, {"Retry-After": str(fault.retry_after)})
     return Readiness(status="ready")

@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` of a request, which makes it safe to send again."""
+"""The `Idempotency-Key` of a request, which makes it safe to repeat."""
 # [Task]: T090 [From]: specs/reliability.md
 
 import json
@@ -14,7 +14,7 @@ from models import IDEMPOTENCY_KEY_LENGTH
 
 HEADER = "Idempotency-Key"
 KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
-# Told here, since FastAPI takes 24 µs for a header that a route declares, and lets a second one pass.
+# Documented here, since a header that a route declares costs 24 µs, and FastAPI would accept several.
 PARAMETER: dict[str, Any] = {
     "name": HEADER,
     "in": "header",
@@ -26,8 +26,8 @@ PARAMETER: dict[str, Any] = {
 
 
 def read_key(request: Request) -> str | None:
-    """Reads the request's key. Raises `RequestValidationError` for two of them, and for one that isn't 1 to 255 visible
-    ASCII characters.
+    """Reads the request's key. Raises `RequestValidationError` for several keys, and for one that isn't 1 to 255
+    visible ASCII characters.
     """
     keys = request.headers.getlist(HEADER)
     if keys and (len(keys) > 1 or not KEY.fullmatch(keys[0])):
@@ -42,5 +42,5 @@ def refused(message: str, kind: str) -> RequestValidationError:
 
 
 def digest_of(content: BaseModel) -> bytes:
-    """Digests a body's content: white space, the order of its fields and unknown fields make no difference."""
+    """Digests the meaning of a body, regardless of white space, the order of its fields, and unknown fields."""
     return sha256(json.dumps(content.model_dump(), sort_keys=True).encode()).digest()

@@ -12,12 +12,12 @@ router = APIRouter()
 
 @router.get("/metrics", include_in_schema=False)
 async def get_metrics(request: Request) -> Response:
-    """All metrics in the form that is asked for, in Prometheus' text form if that isn't known."""
+    """All metrics in the format that `Accept` asks for, or else in Prometheus' text format."""
     verify_scraper(request)
     try:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
     except TypeError:
-        # A version that isn't a number.
+        # `Accept` has a version that is no number.
         encode, media_type = choose_encoder("")
     headers = {"Content-Type": media_type, "Cache-Control": "no-store"}
     return Response(encode(all_metrics()), headers=headers)

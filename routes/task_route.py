@@ -1,4 +1,4 @@
-"""The route class of tasks: the access check, a strictly read body, and the refusals in the OpenAPI document."""
+"""The class of all task routes: the access check, the strict reading of a body, and the refusals."""
 # [Task]: T021, T064, T065, T076, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
@@ -20,7 +20,7 @@ from schemas import InvalidRequest, Problem
 MAX_BODY_BYTES = 64 * 1024
 
 STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
-# Only from the first digit on, or each of a shorter number would be looked at as a first one.
+# The lookbehind keeps the search linear: no number is read again from its second digit on.
 LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{1000}")
 
 TOO_LONG = {"msg": "A number has too many digits", "type": "finite_number"}
@@ -50,7 +50,7 @@ BAD_BODY = {
 
 
 class VerifiedRequest(AuthorizedRequest):
-    """A request of a user with access, whose body was read and parsed."""
+    """A request whose access is verified, and whose body is read and parsed."""
 
     idempotency_key: str | None
     content: bytes
@@ -64,8 +64,8 @@ class VerifiedRequest(AuthorizedRequest):
 
 
 class TaskRoute(APIRoute):
-    """A route on a user's tasks. It reads a declared body strictly, and only behind the access check: FastAPI would
-    read and parse a stranger's body before it runs any dependency.
+    """A route on a user's tasks, which reads the declared body strictly and only after the access check. FastAPI by
+    itself would read and parse a stranger's body before it ran any dependency.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -102,19 +102,19 @@ class TaskRoute(APIRoute):
 
 
 async def read_body(request: Request) -> bytes:
-    """Reads the body. Raises 415 for another media type than JSON, 413 for more than 64 KiB, on the declared length or
-    on the first byte too many, and 408 for a body that isn't all there after `BODY_TIMEOUT`.
+    """Reads the body. Answers 415 to any media type but JSON, 413 to more than 64 KiB, declared or received, and 408
+    to a body that is incomplete after `BODY_TIMEOUT`.
     """
     media_types = [one.partition(";")[0].strip(" \t").lower() for one in request.headers.getlist("content-type")]
     if media_types != ["application/json"]:
         raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
-    # Python makes no number of five thousand digits, and the first twenty tell.
+    # The first twenty digits are enough, and Python refuses to parse five thousand.
     declared = request.headers.get("content-length", "").lstrip("0")[:20]
     if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
         raise too_large()
     body = bytearray()
     try:
-        # For the whole of it: a client that sends a byte now and then is given up, too.
+        # One limit for the whole body, so that a client can't hold on by a byte now and then.
         async with asyncio.timeout(request.app.state.settings.body_timeout):
             async for chunk in request.stream():
                 body += chunk
@@ -122,7 +122,7 @@ async def read_body(request: Request) -> bytes:
                     raise too_large()
     except TimeoutError:
         TIMEOUTS.labels("body").inc()
-        # The rest of it may still come, and is no next request (RFC 9110, section 15.5.9).
+        # The rest of the body may still arrive, and must not pass for the next request (RFC 9110, section 15.5.9).
         headers = {"Connection": "close"}
         raise HTTPException(status.HTTP_408_REQUEST_TIMEOUT, "The body did not arrive in time", headers) from None
     return bytes(body)
@@ -133,9 +133,9 @@ def too_large() -> HTTPException:
 
 
 def parse_json(body: bytes) -> object:
-    """Parses JSON (RFC 8259) that Python and Postgres can hold. Raises `RequestValidationError`.
+    """Parses JSON (RFC 8259) whose values Python and Postgres can store. Raises `RequestValidationError`.
 
-    pydantic-core's parser refuses what isn't UTF-8, lone surrogates, `NaN` and `Infinity`, and absurd nesting.
+    pydantic-core's parser refuses text that isn't UTF-8, lone surrogates, `NaN`, `Infinity` and deep nesting.
     """
     try:
         content: object = from_json(body, allow_inf_nan=False)
@@ -150,7 +150,7 @@ def parse_json(body: bytes) -> object:
 
 
 def find_unstorable(content: object) -> dict[str, str] | None:
-    """Finds a NUL character, in a key too, or a number beyond a float (`1e999`), wherever it is."""
+    """Finds a NUL character, also in a key, or a number too large for a float (`1e999`), at any depth."""
     values = [content]
     for value in values:
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The task endpoints. Each is one SQL statement, run with its user as the owner."""
+"""The task endpoints. Each runs one SQL statement with the user as its owner."""
 # [Task]: T001, T002, T003, T004, T005, T006, T013, T090 [From]: specs/features/task-crud.md, specs/reliability.md
 
 from datetime import UTC, datetime
@@ -26,7 +26,7 @@ router = APIRouter(
 
 
 def or_404(row: Row | None) -> Row:
-    """The row, or one answer for a task that isn't there and for another user's."""
+    """Returns the row, or answers 404, whether the task doesn't exist or is another user's."""
     if row is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "Task not found")
     return row
@@ -72,7 +72,7 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
     if row is None:
         raise refused("The key was used with another body", "idempotency_key_reused")
     response = task_response(row, status.HTTP_201_CREATED)
-    # `--root-path /v1/` comes before the path, with its slash.
+    # The path already begins with the root path, which may end in a slash (`--root-path /v1/`).
     prefix, path = request.scope.get("root_path", ""), request.scope["path"]
     response.headers["Location"] = f"{quote(prefix.rstrip('/') + path.removeprefix(prefix))}/{row['id']}"
     if row["idempotency_replayed"]:

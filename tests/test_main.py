@@ -17,7 +17,7 @@ import pytest
 from fastapi import FastAPI
 
 import main
-from main import run_aside
+from main import run_in_background
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.server import uvicorn_process
@@ -239,8 +239,8 @@ async def test_a_background_failure_is_logged(caplog: pytest.LogCaptureFixture) 
         raise ValueError("unforeseen")
 
     async with AsyncExitStack() as stack:
-        run_aside(stack, fail())
-        run_aside(stack, asyncio.sleep(3600))
+        run_in_background(stack, fail())
+        run_in_background(stack, asyncio.sleep(3600))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
 
