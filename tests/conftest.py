@@ -107,11 +107,12 @@ async def plain_service(make_database: MakeDatabase) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
-async def start() -> AsyncIterator[StartService]:
-    """Starts a service with these settings; it stops when the test ends."""
+async def start(make_database: MakeDatabase) -> AsyncIterator[StartService]:
+    """Starts a service with these settings, on an empty SQLite database unless they name one, until the test ends."""
     async with AsyncExitStack() as stack:
 
         async def start_service(**values: Any) -> Service:
+            values.setdefault("database_url", await make_database("sqlite"))
             return await stack.enter_async_context(running(make_settings(**values)))
 
         yield start_service

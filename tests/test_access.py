@@ -107,18 +107,18 @@ async def test_with_an_expired_token(plain_service: Service, method: str, path: 
 
 @every_guarded_route
 @pytest.mark.requirement("T020")
-async def test_with_another_users_token(service: Service, method: str, path: str) -> None:
+async def test_with_another_users_token(plain_service: Service, method: str, path: str) -> None:
     checkouts = 0
 
     def count(*_: object) -> None:
         nonlocal checkouts
         checkouts += 1
 
-    pool = service.app.state.database.engine.sync_engine.pool
+    pool = plain_service.app.state.database.engine.sync_engine.pool
     event.listen(pool, "checkout", count)
     try:
         headers = bearer(make_token("mallory"))
-        response = await ask(service, method, path, "somebody", headers=headers)
+        response = await ask(plain_service, method, path, "somebody", headers=headers)
     finally:
         event.remove(pool, "checkout", count)
 
@@ -227,17 +227,17 @@ async def test_a_transaction_is_all_or_nothing(service: Service, alice: User, *,
 
 
 @pytest.mark.requirement("T020")
-async def test_an_override_of_the_access_holds_on_every_route(service: Service) -> None:
+async def test_an_override_of_the_access_holds_on_every_route(plain_service: Service) -> None:
     def nobody() -> None:
         raise HTTPException(418)
 
-    service.app.dependency_overrides[verify_user_access] = nobody
+    plain_service.app.dependency_overrides[verify_user_access] = nobody
     try:
         for method, path in guarded_routes():
-            answer = await ask(service, method, path, "somebody", json={"title": "x"})
+            answer = await ask(plain_service, method, path, "somebody", json={"title": "x"})
             assert answer.status_code == 418, (method, path)
     finally:
-        service.app.dependency_overrides.clear()
+        plain_service.app.dependency_overrides.clear()
 
 
 @pytest.mark.requirement("T020")

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.service import User
+from tests.service import Service, User
 
 JSON = {"Content-Type": "application/json"}
 
@@ -56,7 +56,7 @@ async def test_a_body_may_be_as_large_as_the_bound(alice: User) -> None:
 
 
 @pytest.mark.requirement("T065")
-async def test_an_undeclared_length_is_cut_at_the_bound(alice: User) -> None:
+async def test_an_undeclared_length_is_cut_at_the_bound(plain_service: Service) -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -65,7 +65,7 @@ async def test_an_undeclared_length_is_cut_at_the_bound(alice: User) -> None:
             sent += 1024
             yield b" " * 1024
 
-    response = await alice.request("POST", content=endless(), headers=JSON)
+    response = await plain_service.user().request("POST", content=endless(), headers=JSON)
 
     assert response.status_code == 413
     assert sent == 65536 + 1024
@@ -73,13 +73,13 @@ async def test_an_undeclared_length_is_cut_at_the_bound(alice: User) -> None:
 
 @pytest.mark.requirement("T065")
 @pytest.mark.parametrize("length", ["65537", "0070000", str(2**63), "9" * 5000])
-async def test_a_declared_length_is_refused_before_a_byte_arrives(alice: User, length: str) -> None:
+async def test_a_declared_length_is_refused_before_a_byte_arrives(plain_service: Service, length: str) -> None:
     async def silent() -> AsyncIterator[bytes]:
         pytest.fail("the body was read")
         yield b""
 
     headers = JSON | {"Content-Length": length}
-    response = await alice.request("POST", content=silent(), headers=headers)
+    response = await plain_service.user().request("POST", content=silent(), headers=headers)
 
     assert response.status_code == 413
 

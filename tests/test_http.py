@@ -33,8 +33,8 @@ ALLOWED = [
     "path", ["/", "/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"]
 )
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
-async def test_an_unknown_path_is_404(service: Service, path: str, method: str) -> None:
-    response = await service.client.request(method, path)
+async def test_an_unknown_path_is_404(plain_service: Service, path: str, method: str) -> None:
+    response = await plain_service.client.request(method, path)
 
     assert response.status_code == 404
     assert response.json() == {"detail": "Not Found"}
@@ -42,11 +42,11 @@ async def test_an_unknown_path_is_404(service: Service, path: str, method: str) 
 
 @pytest.mark.requirement("T062")
 @pytest.mark.parametrize("path", ["/health", "/openapi.json", "/docs", "/api/somebody/tasks"])
-async def test_a_line_break_at_the_end_is_another_path(service: Service, path: str) -> None:
-    user = service.user("somebody")
+async def test_a_line_break_at_the_end_is_another_path(plain_service: Service, path: str) -> None:
+    user = plain_service.user("somebody")
 
     for end in ("%0A", "%0A%0A", "%0A/"):
-        assert (await service.client.get(path + end)).status_code == 404
+        assert (await plain_service.client.get(path + end)).status_code == 404
     response = await user.request("POST", "/api/somebody/tasks%0A", json={"title": "x"})
     assert response.status_code == 404
     assert (await user.get("/1%0A")).status_code == 422
@@ -86,9 +86,9 @@ async def test_a_location_has_no_double_slash(tmp_path: Path, root_path: str, pr
 
 @pytest.mark.requirement("T066")
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_a_wrong_method_is_told_the_allowed_ones(service: Service, path: str, allow: str) -> None:
+async def test_a_wrong_method_is_told_the_allowed_ones(plain_service: Service, path: str, allow: str) -> None:
     for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "BREW"} - set(allow.split(", ")):
-        response = await service.client.request(method, path)
+        response = await plain_service.client.request(method, path)
         assert response.status_code == 405
         assert response.json() == {"detail": "Method Not Allowed"}
         assert response.headers["Allow"] == allow
@@ -96,8 +96,8 @@ async def test_a_wrong_method_is_told_the_allowed_ones(service: Service, path: s
 
 @pytest.mark.requirement("T066")
 @pytest.mark.parametrize(("path", "allow"), ALLOWED)
-async def test_options_names_the_allowed_methods(service: Service, path: str, allow: str) -> None:
-    response = await service.client.options(path)
+async def test_options_names_the_allowed_methods(plain_service: Service, path: str, allow: str) -> None:
+    response = await plain_service.client.options(path)
 
     assert response.status_code == 204
     assert response.headers["Allow"] == allow
@@ -121,8 +121,8 @@ async def test_head_is_get_without_the_body(alice: User, path: str) -> None:
 
 
 @pytest.mark.requirement("T067")
-async def test_head_is_refused_where_get_is(service: Service) -> None:
-    response = await service.client.head("/api/somebody/tasks/1/complete")
+async def test_head_is_refused_where_get_is(plain_service: Service) -> None:
+    response = await plain_service.client.head("/api/somebody/tasks/1/complete")
 
     assert response.status_code == 405
     assert response.headers["Allow"] == "PATCH, OPTIONS"
@@ -146,8 +146,8 @@ async def test_a_trailing_slash_changes_nothing(alice: User) -> None:
 
 
 @pytest.mark.requirement("T069")
-async def test_a_preflight_of_an_allowed_origin(service: Service) -> None:
-    response = await service.client.options(
+async def test_a_preflight_of_an_allowed_origin(plain_service: Service) -> None:
+    response = await plain_service.client.options(
         "/api/somebody/tasks/1",
         headers={
             "Origin": ORIGIN,
@@ -167,11 +167,11 @@ async def test_a_preflight_of_an_allowed_origin(service: Service) -> None:
 @pytest.mark.requirement("T069")
 @pytest.mark.parametrize(("method", "allowed"), [("HEAD", True), ("GET", True), ("BREW", False)])
 async def test_a_preflight_of_any_method(
-    service: Service,
+    plain_service: Service,
     method: str,
     allowed: bool,  # noqa: FBT001 - a case
 ) -> None:
-    response = await service.client.options(
+    response = await plain_service.client.options(
         "/health", headers={"Origin": ORIGIN, "Access-Control-Request-Method": method}
     )
 
@@ -184,11 +184,11 @@ async def test_a_preflight_of_any_method(
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "null", ORIGIN + "/", ORIGIN + ".evil.example", "http://localhost"]
 )
-async def test_another_origin_is_not_allowed(service: Service, origin: str) -> None:
-    preflight = await service.client.options(
+async def test_another_origin_is_not_allowed(plain_service: Service, origin: str) -> None:
+    preflight = await plain_service.client.options(
         "/api/somebody/tasks", headers={"Origin": origin, "Access-Control-Request-Method": "POST"}
     )
-    simple = await service.client.get("/health", headers={"Origin": origin})
+    simple = await plain_service.client.get("/health", headers={"Origin": origin})
 
     assert preflight.status_code == 204
     assert preflight.headers["Allow"] == "GET, POST, HEAD, OPTIONS"
@@ -198,9 +198,9 @@ async def test_another_origin_is_not_allowed(service: Service, origin: str) -> N
 
 
 @pytest.mark.requirement("T069")
-async def test_the_allowed_origins_are_those_of_the_setting(database_url: str, start: StartService) -> None:
+async def test_the_allowed_origins_are_those_of_the_setting(start: StartService) -> None:
     origins = ["https://a.example", "https://b.example"]
-    other = await start(database_url=database_url, allowed_origins=origins)
+    other = await start(allowed_origins=origins)
     for origin in origins:
         response = await other.client.get("/health", headers={"Origin": origin})
         assert response.headers["Access-Control-Allow-Origin"] == origin
@@ -259,10 +259,8 @@ async def test_every_answer_has_the_headers(database_url: str, start: StartServi
 
 
 @pytest.mark.requirement("T072")
-async def test_an_unforeseen_error_is_500_and_logged(
-    database_url: str, caplog: pytest.LogCaptureFixture, start: StartService
-) -> None:
-    service = await start(database_url=database_url)
+async def test_an_unforeseen_error_is_500_and_logged(caplog: pytest.LogCaptureFixture, start: StartService) -> None:
+    service = await start()
     fail_in_every_way(service)
 
     response = await service.client.get("/unforeseen", headers={"X-Request-ID": "find-me"})
@@ -278,9 +276,9 @@ async def test_an_unforeseen_error_is_500_and_logged(
 
 @pytest.mark.requirement("T072")
 async def test_a_client_that_went_away_is_not_logged_as_an_error(
-    database_url: str, caplog: pytest.LogCaptureFixture, start: StartService
+    caplog: pytest.LogCaptureFixture, start: StartService
 ) -> None:
-    service = await start(database_url=database_url)
+    service = await start()
     fail_in_every_way(service)
 
     assert (await service.client.get("/gone")).status_code == 400
@@ -289,12 +287,12 @@ async def test_a_client_that_went_away_is_not_logged_as_an_error(
 
 
 @pytest.mark.requirement("T072")
-async def test_a_failure_in_mid_answer_is_left_to_the_server(database_url: str, start: StartService) -> None:
+async def test_a_failure_in_mid_answer_is_left_to_the_server(start: StartService) -> None:
     async def broken_off() -> AsyncIterator[str]:
         yield "half"
         raise ZeroDivisionError
 
-    service = await start(database_url=database_url)
+    service = await start()
     service.app.add_route("/half", lambda _: StreamingResponse(broken_off()))
 
     with pytest.raises(ZeroDivisionError):

@@ -158,7 +158,8 @@ async def test_without_a_key_each_request_makes_a_task(alice: User) -> None:
 
 
 @pytest.mark.requirement("T090")
-async def test_a_key_is_judged_after_the_token_and_before_the_body(alice: User, bob: User) -> None:
+async def test_a_key_is_judged_after_the_token_and_before_the_body(plain_service: Service) -> None:
+    alice, bob = plain_service.user(), plain_service.user()
     headers = {"Idempotency-Key": ""}
 
     foreign = await alice.request("POST", bob.tasks_path, content=b"{", headers=headers)

@@ -158,8 +158,8 @@ async def test_without_a_secret_no_shared_secret_token_passes(start: Start) -> N
 
 
 @pytest.mark.requirement("T024")
-async def test_without_published_keys_only_the_secret_counts(service: Service) -> None:
-    assert await ask(service, published_token()) == INVALID
+async def test_without_published_keys_only_the_secret_counts(plain_service: Service) -> None:
+    assert await ask(plain_service, published_token()) == INVALID
 
 
 @pytest.mark.requirement("T025")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from logs import LineFormatter, configure_logging, redact, request_id
 from tests.leaks import watch
-from tests.service import Service, StartService, User, bearer, make_token, sign_raw
+from tests.service import Service, StartService, bearer, make_token, sign_raw
 
 
 @pytest.fixture
@@ -28,26 +28,26 @@ LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d - ([\w.]+) - ([A-Z]+) - (.*)"
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["a", "A-b_c.9", "x" * 128])
-async def test_a_valid_request_id_is_kept(service: Service, inbound: str) -> None:
-    response = await service.client.get("/health", headers={"X-Request-ID": inbound})
+async def test_a_valid_request_id_is_kept(plain_service: Service, inbound: str) -> None:
+    response = await plain_service.client.get("/health", headers={"X-Request-ID": inbound})
 
     assert response.headers["X-Request-ID"] == inbound
 
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["mine\t", " mine ", "\t mine"])
-async def test_white_space_around_a_request_id_is_dropped(service: Service, inbound: str) -> None:
-    response = await service.client.get("/health", headers={"X-Request-ID": inbound})
+async def test_white_space_around_a_request_id_is_dropped(plain_service: Service, inbound: str) -> None:
+    response = await plain_service.client.get("/health", headers={"X-Request-ID": inbound})
 
     assert response.headers["X-Request-ID"] == "mine"
 
 
 @pytest.mark.requirement("T070")
 @pytest.mark.parametrize("inbound", ["", " ", "x" * 129, "a b", "a/b", "ä".encode(), "<script>"])
-async def test_an_invalid_request_id_is_replaced(service: Service, inbound: str | bytes) -> None:
+async def test_an_invalid_request_id_is_replaced(plain_service: Service, inbound: str | bytes) -> None:
     headers = [("X-Request-ID", inbound)]
     responses = [
-        await service.client.get("/health", headers=headers)  # type: ignore[arg-type] # str or bytes
+        await plain_service.client.get("/health", headers=headers)  # type: ignore[arg-type] # str or bytes
         for _ in range(2)
     ]
 
@@ -91,10 +91,10 @@ async def test_each_request_is_one_line_at_its_level(
 @pytest.mark.requirement("T074")
 @pytest.mark.parametrize(("status", "level"), [(429, "WARNING"), (500, "ERROR"), (503, "ERROR"), (409, "INFO")])
 async def test_refusals_are_warnings_and_failures_errors(
-    database_url: str, caplog: pytest.LogCaptureFixture, status: int, level: str, start: StartService
+    caplog: pytest.LogCaptureFixture, status: int, level: str, start: StartService
 ) -> None:
     caplog.set_level(logging.INFO)
-    service = await start(database_url=database_url)
+    service = await start()
 
     @service.app.get("/here")
     async def here() -> Response:
@@ -107,12 +107,14 @@ async def test_refusals_are_warnings_and_failures_errors(
 
 
 @pytest.mark.requirement("T073", "T074")
-async def test_a_line_holds_no_line_break_query_or_token(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_line_holds_no_line_break_query_or_token(
+    plain_service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     token = make_token("somebody")
 
-    await service.client.get("/api/%0Aforged/tasks?secret=1", headers=bearer(token))
-    await service.client.get("/api/somebody/tasks", headers=bearer(token[:-3]))
+    await plain_service.client.get("/api/%0Aforged/tasks?secret=1", headers=bearer(token))
+    await plain_service.client.get("/api/somebody/tasks", headers=bearer(token[:-3]))
 
     assert "/api/%0Aforged/tasks 403" in caplog.text
     assert "secret" not in caplog.text
@@ -165,12 +167,12 @@ def test_a_traceback_follows_its_line() -> None:
 
 @pytest.mark.requirement("T081")
 async def test_a_token_in_a_path_an_id_or_an_error_is_left_out(
-    service: Service, printed: pytest.LogCaptureFixture
+    plain_service: Service, printed: pytest.LogCaptureFixture
 ) -> None:
     token = make_token("x")
 
     headers = {"X-Request-ID": token[:128]}
-    await service.client.get(f"/api/{token}/tasks", headers=headers)
+    await plain_service.client.get(f"/api/{token}/tasks", headers=headers)
     logging.getLogger("some.module").error("Unforeseen", exc_info=ValueError(token))
 
     assert "[[token]] GET /api/[token]/tasks 401" in printed.text
@@ -181,8 +183,8 @@ async def test_a_token_in_a_path_an_id_or_an_error_is_left_out(
 
 
 @pytest.mark.requirement("T073")
-async def test_all_lines_of_a_request_carry_its_id(alice: User, printed: pytest.LogCaptureFixture) -> None:
-    await alice.get("/x", headers={"X-Request-ID": "mine", "Authorization": "Bearer x"})
+async def test_all_lines_of_a_request_carry_its_id(plain_service: Service, printed: pytest.LogCaptureFixture) -> None:
+    await plain_service.user().get("/x", headers={"X-Request-ID": "mine", "Authorization": "Bearer x"})
 
     lines = printed.text.splitlines()
     assert len(lines) == 2
@@ -227,7 +229,7 @@ def test_no_line_is_longer_than_two_kilobytes(letter: str) -> None:
 
 
 @pytest.mark.requirement("T074", "T127")
-async def test_the_line_of_a_huge_path_is_bounded(service: Service, printed: pytest.LogCaptureFixture) -> None:
+async def test_the_line_of_a_huge_path_is_bounded(plain_service: Service, printed: pytest.LogCaptureFixture) -> None:
     # The client refuses so long a URL.
     async def receive() -> dict[str, object]:
         return {"type": "http.request"}
@@ -237,7 +239,7 @@ async def test_the_line_of_a_huge_path_is_bounded(service: Service, printed: pyt
 
     path = "/" + "\xe9" * 30_000
     scope = {"type": "http", "method": "GET", "path": path, "raw_path": b"", "query_string": b""}
-    await service.app(scope | {"headers": []}, receive, send)
+    await plain_service.app(scope | {"headers": []}, receive, send)
 
     (line,) = printed.text.splitlines()
     assert " GET /%C3%A9%C3%A9" in line

@@ -68,9 +68,9 @@ def growth(before: Numbers, after: Numbers, beginning: str) -> Numbers:
 
 @pytest.mark.requirement("T096")
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST"])
-async def test_without_metrics_token_there_is_no_such_path(service: Service, method: str) -> None:
+async def test_without_metrics_token_there_is_no_such_path(plain_service: Service, method: str) -> None:
     for headers in ({}, SCRAPER, bearer(make_token("somebody")), bearer("None")):
-        assert (await service.client.request(method, "/metrics", headers=headers)).status_code == 404
+        assert (await plain_service.client.request(method, "/metrics", headers=headers)).status_code == 404
 
 
 @pytest.mark.requirement("T096")
@@ -294,30 +294,29 @@ async def test_without_keys_a_token_counts_as_unverifiable(make_database: MakeDa
 
 
 @pytest.mark.requirement("T096")
-async def test_failures_count_by_the_status_that_was_sent(make_database: MakeDatabase) -> None:
+async def test_failures_count_by_the_status_that_was_sent(start: StartService) -> None:
     async def broken_off() -> AsyncIterator[str]:
         yield "half"
         raise ZeroDivisionError
 
-    settings = make_settings(database_url=await make_database("sqlite"), metrics_token=METRICS_TOKEN)
-    async with running(settings) as service:
+    service = await start(metrics_token=METRICS_TOKEN)
 
-        @service.app.get("/half")
-        async def half() -> StreamingResponse:
-            return StreamingResponse(broken_off())
+    @service.app.get("/half")
+    async def half() -> StreamingResponse:
+        return StreamingResponse(broken_off())
 
-        @service.app.get("/unforeseen")
-        async def unforeseen() -> None:
-            raise ZeroDivisionError
+    @service.app.get("/unforeseen")
+    async def unforeseen() -> None:
+        raise ZeroDivisionError
 
-        before = await scrape(service)
-        with pytest.raises(ZeroDivisionError):
-            await service.client.get("/half")
-        await service.client.get("/unforeseen")
+    before = await scrape(service)
+    with pytest.raises(ZeroDivisionError):
+        await service.client.get("/half")
+    await service.client.get("/unforeseen")
 
-        after = await scrape(service)
-        for name in (count_of("/half", "GET", 200), count_of("/unforeseen", "GET", 500)):
-            assert after[name] == before.get(name, 0) + 1
+    after = await scrape(service)
+    for name in (count_of("/half", "GET", 200), count_of("/unforeseen", "GET", 500)):
+        assert after[name] == before.get(name, 0) + 1
 
 
 @pytest.mark.requirement("T096")
@@ -379,12 +378,12 @@ async def test_requests_waiting_for_a_connection_are_measured(make_database: Mak
 
 
 @pytest.mark.requirement("T096")
-async def test_a_body_that_comes_too_late_counts_as_a_timeout(make_database: MakeDatabase, start: StartService) -> None:
+async def test_a_body_that_comes_too_late_counts_as_a_timeout(start: StartService) -> None:
     async def never_ends() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.Event().wait()
 
-    service = await start(database_url=await make_database("sqlite"), body_timeout=0.01, metrics_token=METRICS_TOKEN)
+    service = await start(body_timeout=0.01, metrics_token=METRICS_TOKEN)
     before = await scrape(service)
 
     headers = {"Content-Type": "application/json"}

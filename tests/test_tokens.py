@@ -14,9 +14,8 @@ import pytest
 from auth import tokens
 from auth.tokens import ExpiredToken, InvalidToken, TokenVerifier
 from tests.corpus import FUTURE, GOOD, HEADER, MALLORY, claims
-from tests.databases import MakeDatabase
 from tests.leaks import SECRET
-from tests.service import Service, make_settings, make_token, running, sign_raw
+from tests.service import Service, StartService, make_token, sign_raw
 
 USER = MALLORY
 NOW = 1_800_000_000
@@ -63,8 +62,8 @@ async def ask(service: Service, authorization: str) -> tuple[int, Any]:
         sign_raw(HEADER, claims(name="ünïcode", nested={"a": [1, {"b": None}]})),
     ],
 )
-async def test_a_good_token(service: Service, token: str) -> None:
-    assert await ask(service, f"Bearer {token}") == (200, [])
+async def test_a_good_token(plain_service: Service, token: str) -> None:
+    assert await ask(plain_service, f"Bearer {token}") == (200, [])
 
 
 @pytest.mark.requirement("T023")
@@ -92,22 +91,22 @@ async def test_a_clock_may_be_ten_seconds_off(
 
 @pytest.mark.requirement("T022")
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR"])
-async def test_the_scheme_in_every_case(service: Service, scheme: str) -> None:
-    assert await ask(service, f"{scheme} {GOOD}") == (200, [])
+async def test_the_scheme_in_every_case(plain_service: Service, scheme: str) -> None:
+    assert await ask(plain_service, f"{scheme} {GOOD}") == (200, [])
 
 
 @pytest.mark.requirement("T022")
 @pytest.mark.parametrize("form", ["{} ", "{}\t", "{} \t \t", " {}", "\t{}\t"])
-async def test_white_space_around_the_value_is_no_part_of_it(service: Service, form: str) -> None:
-    assert await ask(service, form.format(f"Bearer {GOOD}")) == (200, [])
+async def test_white_space_around_the_value_is_no_part_of_it(plain_service: Service, form: str) -> None:
+    assert await ask(plain_service, form.format(f"Bearer {GOOD}")) == (200, [])
 
 
 @pytest.mark.requirement("T022")
 @pytest.mark.parametrize("end", ["\v", "\f", "\x1f", "\x85", "\xa0", " \x85 ", "%20", "\\t"])
-async def test_nothing_else_is_white_space(service: Service, end: str) -> None:
+async def test_nothing_else_is_white_space(plain_service: Service, end: str) -> None:
     headers = {b"Authorization": f"Bearer {GOOD}{end}".encode("latin-1")}
 
-    response = await service.client.get(f"/api/{USER}/tasks", headers=headers)
+    response = await plain_service.client.get(f"/api/{USER}/tasks", headers=headers)
 
     assert (response.status_code, response.json()) == INVALID
 
@@ -126,58 +125,55 @@ async def test_a_token_that_is_too_long_is_not_parsed(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.requirement("T022")
-async def test_the_longest_token_that_is_read(service: Service) -> None:
+async def test_the_longest_token_that_is_read(plain_service: Service) -> None:
     for pad in range(4):
         token = sign_raw(HEADER, claims(pad="x" * (6000 + pad)))
         longer = sign_raw(HEADER, claims(pad="x" * (6000 + pad + (8192 - len(token)) * 3 // 4)))
         too_long = sign_raw(HEADER, claims(pad="x" * (6004 + pad + (8192 - len(token)) * 3 // 4)))
         assert 8188 <= len(longer) <= 8192 < len(too_long) <= 8200
-        assert await ask(service, f"Bearer {longer}") == (200, [])
-        assert await ask(service, f"Bearer {too_long}") == INVALID
+        assert await ask(plain_service, f"Bearer {longer}") == (200, [])
+        assert await ask(plain_service, f"Bearer {too_long}") == INVALID
 
 
 @pytest.mark.requirement("T024")
 @pytest.mark.parametrize("configured", ["HS256", "HS384", "HS512"])
-async def test_only_the_configured_algorithm_is_served(make_database: MakeDatabase, configured: str) -> None:
-    settings = make_settings(database_url=await make_database("sqlite"), jwt_algorithm=configured)
-    async with running(settings) as service:
-        for algorithm in ("HS256", "HS384", "HS512"):
-            token = make_token(USER, algorithm=algorithm)
-            status, _ = await ask(service, f"Bearer {token}")
-            assert status == (200 if algorithm == configured else 401)
+async def test_only_the_configured_algorithm_is_served(start: StartService, configured: str) -> None:
+    service = await start(jwt_algorithm=configured)
+    for algorithm in ("HS256", "HS384", "HS512"):
+        token = make_token(USER, algorithm=algorithm)
+        status, _ = await ask(service, f"Bearer {token}")
+        assert status == (200 if algorithm == configured else 401)
 
 
 @pytest.mark.requirement("T024")
-async def test_issuer_and_audience_are_checked_when_set(make_database: MakeDatabase) -> None:
-    settings = make_settings(database_url=await make_database("sqlite"), jwt_issuer="me", jwt_audience="you")
-    async with running(settings) as service:
-        for good in ({"aud": "you"}, {"aud": ["she", "you"]}):
-            assert await ask(service, f"Bearer {make_token(USER, iss='me', **good)}") == (200, [])
-        for bad in (
-            {},
-            {"iss": "me"},
-            {"aud": "you"},
-            {"iss": "you", "aud": "me"},
-            {"iss": "me", "aud": "other"},
-            {"iss": "me", "aud": []},
-            {"iss": "me", "aud": 5},
-            {"iss": "me", "aud": [5, "you"]},
-            {"iss": "me", "aud": {"you": 1}},
-            {"iss": ["me"], "aud": "you"},
-            {"iss": 5, "aud": "you"},
-            {"iss": "me ", "aud": "you"},
-        ):
-            token = sign_raw(HEADER, claims(**bad))
-            assert await ask(service, f"Bearer {token}") == INVALID, bad
+async def test_issuer_and_audience_are_checked_when_set(start: StartService) -> None:
+    service = await start(jwt_issuer="me", jwt_audience="you")
+    for good in ({"aud": "you"}, {"aud": ["she", "you"]}):
+        assert await ask(service, f"Bearer {make_token(USER, iss='me', **good)}") == (200, [])
+    for bad in (
+        {},
+        {"iss": "me"},
+        {"aud": "you"},
+        {"iss": "you", "aud": "me"},
+        {"iss": "me", "aud": "other"},
+        {"iss": "me", "aud": []},
+        {"iss": "me", "aud": 5},
+        {"iss": "me", "aud": [5, "you"]},
+        {"iss": "me", "aud": {"you": 1}},
+        {"iss": ["me"], "aud": "you"},
+        {"iss": 5, "aud": "you"},
+        {"iss": "me ", "aud": "you"},
+    ):
+        token = sign_raw(HEADER, claims(**bad))
+        assert await ask(service, f"Bearer {token}") == INVALID, bad
 
 
 @pytest.mark.requirement("T024")
-async def test_the_secret_is_used_as_its_utf_8_bytes(make_database: MakeDatabase) -> None:
+async def test_the_secret_is_used_as_its_utf_8_bytes(start: StartService) -> None:
     secret = "schlüssel-" * 5
-    settings = make_settings(database_url=await make_database("sqlite"), better_auth_secret=secret)
-    async with running(settings) as service:
-        token = jwt.encode({"sub": USER, "exp": FUTURE}, secret.encode(), "HS256")
-        assert await ask(service, f"Bearer {token}") == (200, [])
+    service = await start(better_auth_secret=secret)
+    token = jwt.encode({"sub": USER, "exp": FUTURE}, secret.encode(), "HS256")
+    assert await ask(service, f"Bearer {token}") == (200, [])
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -201,19 +197,18 @@ def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
     ],
 )
 async def test_the_log_names_the_expected_issuer_or_audience(
-    make_database: MakeDatabase,
+    start: StartService,
     caplog: pytest.LogCaptureFixture,
     settings: dict[str, str],
     changes: dict[str, Any],
     reason: str,
 ) -> None:
-    url = await make_database("sqlite")
-    async with running(make_settings(database_url=url, **settings)) as service:
-        token = sign_raw(HEADER, claims(**changes))
-        assert await ask(service, f"Bearer {token}") == INVALID
+    service = await start(**settings)
+    token = sign_raw(HEADER, claims(**changes))
+    assert await ask(service, f"Bearer {token}") == INVALID
 
-        # Whoever can't sign is told nothing, nor is the log.
-        assert await ask(service, f"Bearer {token[:-4]}AAAA") == INVALID
+    # Whoever can't sign is told nothing, nor is the log.
+    assert await ask(service, f"Bearer {token[:-4]}AAAA") == INVALID
 
     assert refusals(caplog) == [reason, "InvalidSignatureError"]
     assert "hers" not in caplog.text
@@ -239,12 +234,11 @@ async def test_the_log_names_the_expected_issuer_or_audience(
     ],
 )
 async def test_the_log_says_which_setting_an_algorithm_needs(
-    make_database: MakeDatabase, caplog: pytest.LogCaptureFixture, settings: dict[str, str], algorithm: str, reason: str
+    start: StartService, caplog: pytest.LogCaptureFixture, settings: dict[str, str], algorithm: str, reason: str
 ) -> None:
-    url = await make_database("sqlite")
-    async with running(make_settings(database_url=url, **settings)) as service:
-        token = sign_raw(json.dumps({"alg": algorithm}), claims())
-        assert await ask(service, f"Bearer {token}") == INVALID
+    service = await start(**settings)
+    token = sign_raw(json.dumps({"alg": algorithm}), claims())
+    assert await ask(service, f"Bearer {token}") == INVALID
 
     assert refusals(caplog) == [reason]
     assert "hers" not in caplog.text
