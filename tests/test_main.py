@@ -18,6 +18,7 @@ from fastapi import FastAPI
 
 import main
 from main import run_in_background
+from runtime.development import listening_address
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.server import uvicorn_process
@@ -232,6 +233,17 @@ async def test_a_server_without_a_lifespan_gets_503s(tmp_path: Path) -> None:
     assert health.status_code == 200
     assert "its server runs no lifespan" in server.output
     assert "Traceback" not in server.output
+
+
+def test_the_search_for_the_address_leaks_no_descriptor() -> None:
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+
+    listening_address()
+
+    again = os.dup(0)
+    os.close(again)
+    assert again == lowest_free
 
 
 async def test_a_background_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
