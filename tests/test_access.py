@@ -71,7 +71,9 @@ def test_each_route_declares_verify_user_access() -> None:
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
 @pytest.mark.parametrize("authorization", [None, "", "Basic dTpw", "Token x", "bearertoken", "x"])
-async def test_without_a_token(plain_service: Service, method: str, path: str, authorization: str | None) -> None:
+async def test_a_missing_token_is_401(
+    plain_service: Service, method: str, path: str, authorization: str | None
+) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
 
     response = await ask(plain_service, method, path, "somebody", headers=headers)
@@ -83,7 +85,7 @@ async def test_without_a_token(plain_service: Service, method: str, path: str, a
 
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
-async def test_with_a_token_that_is_no_good(plain_service: Service, method: str, path: str) -> None:
+async def test_an_invalid_token_is_401(plain_service: Service, method: str, path: str) -> None:
     headers = bearer(make_token("somebody", key=SECRET[::-1]))
 
     response = await ask(plain_service, method, path, "somebody", headers=headers)
@@ -95,7 +97,7 @@ async def test_with_a_token_that_is_no_good(plain_service: Service, method: str,
 
 @every_guarded_route
 @pytest.mark.requirement("T020", "T028")
-async def test_with_an_expired_token(plain_service: Service, method: str, path: str) -> None:
+async def test_an_expired_token_is_401(plain_service: Service, method: str, path: str) -> None:
     headers = bearer(make_token("somebody", exp=time.time() - 60))
 
     response = await ask(plain_service, method, path, "somebody", headers=headers)
@@ -107,7 +109,7 @@ async def test_with_an_expired_token(plain_service: Service, method: str, path: 
 
 @every_guarded_route
 @pytest.mark.requirement("T020")
-async def test_with_another_users_token(plain_service: Service, method: str, path: str) -> None:
+async def test_another_users_token_is_403_without_sql(plain_service: Service, method: str, path: str) -> None:
     checkouts = 0
 
     def count(*_: object) -> None:
@@ -129,7 +131,7 @@ async def test_with_another_users_token(plain_service: Service, method: str, pat
 
 @every_guarded_route
 @pytest.mark.requirement("T020")
-async def test_with_the_users_own_token(service: Service, method: str, path: str) -> None:
+async def test_the_users_own_token_is_accepted(service: Service, method: str, path: str) -> None:
     headers = bearer(make_token("somebody"))
 
     response = await ask(service, method, path, "somebody", headers=headers, json={"title": "x"})
@@ -190,7 +192,7 @@ async def test_two_users_see_only_their_own(alice: User, bob: User) -> None:
 @pytest.mark.parametrize(
     "user_id", ["x", "9f8e7d6c-5b4a-4c3d-9e8f-7a6b5c4d3e2f", "42", "auth0|a b", "zoë", "x" * 255, "a.b-c_d~e"]
 )
-async def test_user_ids_of_every_kind(service: Service, user_id: str) -> None:
+async def test_user_ids_of_every_kind_are_served(service: Service, user_id: str) -> None:
     user = service.user(user_id)
 
     task = await user.new_task()

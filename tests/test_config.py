@@ -44,7 +44,7 @@ def refusal(load: Any) -> Any:
 
 
 @pytest.mark.requirement("T077")
-def test_defaults(load: Any) -> None:
+def test_each_setting_has_its_default(load: Any) -> None:
     settings = load()
 
     assert settings.database_url.get_secret_value() == EMBEDDED_DATABASE
@@ -145,7 +145,7 @@ def test_settings_come_from_file_and_environment(tmp_path: Path, load: Any) -> N
         '["https://a.example", "http://localhost:3000"]',
     ],
 )
-def test_origins_in_both_spellings(load: Any, name: str, value: str) -> None:
+def test_origins_are_read_in_both_spellings(load: Any, name: str, value: str) -> None:
     settings = load(**{name: value})
 
     assert settings.allowed_origins == ["https://a.example", "http://localhost:3000"]

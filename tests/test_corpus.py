@@ -100,7 +100,7 @@ async def test_the_victim_has_what_was_the_victims(target: Target) -> None:
     ]
 
 
-def test_the_corpus_is_a_corpus() -> None:
+def test_the_corpus_is_large_and_repeats_nothing() -> None:
     assert len(CORPUS) >= 150
     assert len({case.request for case in CORPUS}) == len(CORPUS)
     assert AUTHORIZED.encode() in CORPUS[-1].request

@@ -146,7 +146,7 @@ async def test_a_trailing_slash_changes_nothing(alice: User) -> None:
 
 
 @pytest.mark.requirement("T069")
-async def test_a_preflight_of_an_allowed_origin(plain_service: Service) -> None:
+async def test_a_preflight_of_an_allowed_origin_is_granted(plain_service: Service) -> None:
     response = await plain_service.client.options(
         "/api/somebody/tasks/1",
         headers={
@@ -166,7 +166,7 @@ async def test_a_preflight_of_an_allowed_origin(plain_service: Service) -> None:
 
 @pytest.mark.requirement("T069")
 @pytest.mark.parametrize(("method", "allowed"), [("HEAD", True), ("GET", True), ("BREW", False)])
-async def test_a_preflight_of_any_method(
+async def test_a_preflight_names_the_known_methods_alone(
     plain_service: Service,
     method: str,
     allowed: bool,  # noqa: FBT001 - a case
@@ -275,9 +275,7 @@ async def test_an_unforeseen_error_is_500_and_logged(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.requirement("T072")
-async def test_a_client_that_went_away_is_not_logged_as_an_error(
-    caplog: pytest.LogCaptureFixture, start: StartService
-) -> None:
+async def test_a_lost_client_is_not_logged_as_an_error(caplog: pytest.LogCaptureFixture, start: StartService) -> None:
     service = await start()
     fail_in_every_way(service)
 

@@ -80,7 +80,7 @@ async def test_a_key_is_its_users_own(alice: User, bob: User) -> None:
 
 
 @pytest.mark.requirement("T090")
-async def test_a_replay_shows_the_task_as_it_stands_now(alice: User) -> None:
+async def test_a_replay_shows_the_task_as_it_is_now(alice: User) -> None:
     task_id = (await post(alice, "1")).json()["id"]
     changed = await alice.put(task_id, {"title": "Changed", "completed": True})
     again = await post(alice, "1")
@@ -123,7 +123,7 @@ async def test_unequal_twins_make_one_task_and_the_other_is_422(alice: User) -> 
 
 @pytest.mark.requirement("T090")
 @pytest.mark.parametrize("key", ["!", "~", '"a-quoted-one"', "a,b", "k" * 255])
-async def test_keys_that_are_taken(alice: User, key: str) -> None:
+async def test_a_well_formed_key_is_accepted(alice: User, key: str) -> None:
     assert (await post(alice, key)).status_code == 201
     # White space around a header's value is no part of it (RFC 9110, section 5.5).
     assert (await post(alice, f" {key}\t")).headers["Idempotency-Replayed"] == "true"
@@ -131,7 +131,7 @@ async def test_keys_that_are_taken(alice: User, key: str) -> None:
 
 @pytest.mark.requirement("T090")
 @pytest.mark.parametrize("key", ["", "k" * 256, "a b", "a\tb", "\x7f", b"\xfc", "a, b"])
-async def test_keys_that_are_refused(alice: User, key: Any) -> None:
+async def test_a_malformed_key_is_refused(alice: User, key: Any) -> None:
     answer = await post(alice, key)
 
     assert answer.status_code == 422
@@ -158,7 +158,7 @@ async def test_without_a_key_each_request_makes_a_task(alice: User) -> None:
 
 
 @pytest.mark.requirement("T090")
-async def test_a_key_is_judged_after_the_token_and_before_the_body(plain_service: Service) -> None:
+async def test_a_key_is_checked_between_token_and_body(plain_service: Service) -> None:
     alice, bob = plain_service.user(), plain_service.user()
     headers = {"Idempotency-Key": ""}
 

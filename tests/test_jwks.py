@@ -72,7 +72,7 @@ async def key_set(key_server: KeyServer) -> AsyncIterator[tuple[KeySet, Clock]]:
 
 @pytest.mark.requirement("T025")
 @pytest.mark.parametrize("name", KEYS)
-async def test_every_algorithm_of_better_auth(start: Start, name: str) -> None:
+async def test_every_algorithm_of_better_auth_is_accepted(start: Start, name: str) -> None:
     async with start() as service:
         assert await ask(service, published_token(name)) == (200, [])
 
@@ -98,7 +98,7 @@ async def test_every_algorithm_of_better_auth(start: Start, name: str) -> None:
         ("EdDSA", {"nbf": time.time() + 3600}),
     ],
 )
-async def test_a_published_key_token_that_is_no_good(start: Start, name: str, changes: dict[str, Any]) -> None:
+async def test_an_invalid_published_key_token_is_refused(start: Start, name: str, changes: dict[str, Any]) -> None:
     async with start() as service:
         assert await ask(service, published_token(name, **changes)) == INVALID
 
@@ -127,7 +127,7 @@ async def test_the_log_says_what_was_expected(
 
 
 @pytest.mark.requirement("T025")
-async def test_an_expired_published_key_token(start: Start) -> None:
+async def test_an_expired_published_key_token_is_refused(start: Start) -> None:
     async with start() as service:
         token = published_token(exp=time.time() - 60)
         assert await ask(service, token) == (401, {"detail": "Token has expired"})
@@ -201,7 +201,7 @@ async def test_a_key_that_cannot_verify_is_passed_over(
 
 
 @pytest.mark.requirement("T025")
-async def test_a_key_without_alg_or_with_use_sig(start: Start, key_server: KeyServer) -> None:
+async def test_a_key_without_alg_or_with_use_sig_is_used(start: Start, key_server: KeyServer) -> None:
     key_server.keys = [public_jwk("EdDSA", alg=None, use="sig"), public_jwk("RS256", alg=None, kid="rsa")]
     async with start() as service:
         assert await ask(service, published_token("EdDSA")) == (200, [])
@@ -298,7 +298,7 @@ def rsa_jwk(modulus: int, exponent: int, **members: Any) -> dict[str, Any]:
         *[(2048, 2**2047 - 1, False), (2048, 2**2049 - 1, False), (6, 3, False)],
     ],
 )
-def test_a_key_of_rsa_is_neither_weak_nor_costly(bits: int, exponent: int, *, is_good: bool) -> None:
+def test_an_rsa_key_is_neither_weak_nor_costly(bits: int, exponent: int, *, is_good: bool) -> None:
     content = json.dumps({"keys": [rsa_jwk(2 ** (bits - 1) + 9, exponent)]}).encode()
 
     assert list(read_keys(content)["rsa"]) == (["RS256", "PS256"] if is_good else [])
@@ -360,7 +360,9 @@ async def test_an_id_that_is_listed_is_not_looked_for(key_server: KeyServer, key
         (200, b'{"keys": []}'.ljust(256 * 1024 + 1)),
     ],
 )
-async def test_no_list_of_keys_is_503(start: Start, key_server: KeyServer, status: int, body: bytes | None) -> None:
+async def test_an_answer_that_is_no_list_is_503(
+    start: Start, key_server: KeyServer, status: int, body: bytes | None
+) -> None:
     key_server.status, key_server.body = status, body
     async with start() as service:
         response = await ask_in_full(service, published_token())
@@ -540,7 +542,7 @@ async def test_the_503_of_a_search_says_when_the_next_is(start: Start, key_serve
 
 
 @pytest.mark.requirement("T027")
-async def test_only_so_many_unknown_keys_are_remembered(
+async def test_the_number_of_remembered_misses_is_bounded(
     key_server: KeyServer, key_set: tuple[KeySet, Clock], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("auth.jwks.REMEMBERED_MISSES", 2)

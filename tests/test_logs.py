@@ -166,7 +166,7 @@ def test_a_traceback_follows_its_line() -> None:
 
 
 @pytest.mark.requirement("T081")
-async def test_a_token_in_a_path_an_id_or_an_error_is_left_out(
+async def test_a_token_in_a_path_id_or_error_is_redacted(
     plain_service: Service, printed: pytest.LogCaptureFixture
 ) -> None:
     token = make_token("x")
@@ -256,7 +256,7 @@ SPACES = ["".join(some) for count in range(4) for some in product(" \t\r\n", rep
 @pytest.mark.requirement("T081")
 @pytest.mark.parametrize("within", ["", " ", "\t", "\r\n"])
 @pytest.mark.parametrize("around", ["%s", "/api/%s/tasks", "Bearer %s, x", "a=%s", "/%%3D%s", "/%%253D%s"])
-def test_a_token_is_left_out_however_its_json_is_laid_out(within: str, around: str) -> None:
+def test_a_token_is_redacted_however_its_json_is_spaced(within: str, around: str) -> None:
     for before in (*SPACES, " " * 30):
         token = sign_raw(f'{before}{{{within}"alg":"HS256"}}', f'{within}{{"sub":"x","exp":1}}')
         header_length = token.index(".")
@@ -270,7 +270,7 @@ def test_a_token_is_left_out_however_its_json_is_laid_out(within: str, around: s
 @pytest.mark.requirement("T081")
 @pytest.mark.parametrize("dot", [".", "%2E", "%2e", "%252E", "%25252e"])
 @pytest.mark.parametrize("header", ['{"alg":"HS256"}', ' {"alg":"HS256"}', "no JSON at all"])
-def test_anything_shaped_like_a_token_is_left_out(dot: str, header: str) -> None:
+def test_anything_shaped_like_a_token_is_redacted(dot: str, header: str) -> None:
     token = sign_raw(header, '{"sub":"x"}').replace(".", dot)
 
     assert redact(f"/{token}/") == "/[token]/"

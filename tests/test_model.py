@@ -181,7 +181,7 @@ def watch_answer(response: httpx.Response) -> None:
 
 
 @pytest.mark.requirement("T001", "T002", "T003", "T004", "T005", "T006", "T011", "T013", "T020")
-def test_three_users_and_a_dictionary(live_port: int) -> None:
+def test_three_users_see_what_a_dictionary_has(live_port: int) -> None:
     with httpx.Client(base_url=f"http://127.0.0.1:{live_port}", event_hooks={"response": [watch_answer]}) as client:
         ThreeUsers.client = client
         run_state_machine_as_test(

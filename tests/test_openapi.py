@@ -78,7 +78,7 @@ def test_every_field_of_an_answer_is_required() -> None:
 
 
 @pytest.mark.requirement("T076")
-def test_every_schema_that_is_named_is_there_and_no_other() -> None:
+def test_every_schema_is_both_used_and_defined() -> None:
     assert schema_names(DOCUMENT) == set(SCHEMAS)
 
 

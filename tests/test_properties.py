@@ -60,7 +60,9 @@ GOOD_CLAIMS = {"sub": "somebody", "exp": FUTURE, "iss": "me", "aud": "you"}
     headers=HEADERS | HEADERS.map(lambda more: more | GOOD_HEADER),
     claims=CLAIMS.map(lambda more: GOOD_CLAIMS | more) | JSON,
 )
-def test_a_signed_token_is_good_or_not(expected: dict[str, str], headers: dict[str, Any], claims: Any) -> None:
+def test_any_signed_token_is_accepted_or_invalid(
+    expected: dict[str, str], headers: dict[str, Any], claims: Any
+) -> None:
     verifier = TokenVerifier(secret=SECRET, algorithm="HS256", keys=None, origin=None, **expected)
     token = sign_raw(json.dumps(headers), json.dumps(claims))
 
@@ -85,7 +87,7 @@ def test_a_signed_token_is_good_or_not(expected: dict[str, str], headers: dict[s
     | st.text().map(lambda text: text.encode("utf-8", "surrogatepass"))
     | JSON.map(lambda value: json.dumps(value).encode())
 )
-def test_a_body_is_json_or_not(body: bytes) -> None:
+def test_any_body_is_parsed_or_refused(body: bytes) -> None:
     try:
         content = parse_json(body)
     except RequestValidationError as error:
@@ -112,7 +114,7 @@ ENTRIES = st.fixed_dictionaries(
 @seed(SEED)
 @LONG_SEARCH
 @given(st.lists(ENTRIES | JSON))
-def test_any_entry_of_a_list_of_keys(entries: list[Any]) -> None:
+def test_no_entry_of_a_list_hides_a_good_key(entries: list[Any]) -> None:
     good = public_jwk("ES256", kid="good")
 
     assert read_keys(json.dumps({"keys": [*entries, good]}).encode())["good"]["ES256"]
@@ -122,6 +124,6 @@ def test_any_entry_of_a_list_of_keys(entries: list[Any]) -> None:
 @seed(SEED)
 @LONG_SEARCH
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_in_place_of_a_list_of_keys(content: bytes) -> None:
+def test_any_bytes_but_a_list_of_keys_are_refused(content: bytes) -> None:
     with pytest.raises(NoKeyList):
         read_keys(content)

@@ -63,7 +63,7 @@ def test_each_statement_carries_its_owner(name: str) -> None:
 
 
 @pytest.mark.requirement("T014")
-def test_the_check_can_fail() -> None:
+def test_the_check_of_owners_can_fail() -> None:
     any_task = task.c.id == 1
 
     assert not names_its_owner(task.select().where(any_task))
@@ -156,7 +156,7 @@ async def test_time_moves_even_where_the_clock_goes_back(service: Service, alice
 
 
 @pytest.mark.requirement("T011")
-async def test_time_moves_with_every_one_of_many_changes_at_once(alice: User) -> None:
+async def test_time_moves_with_each_of_concurrent_changes(alice: User) -> None:
     task_id = (await alice.new_task())["id"]
 
     answers = await asyncio.gather(*(alice.put(task_id, {"title": f"Title {number}"}) for number in range(20)))

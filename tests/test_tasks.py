@@ -85,7 +85,7 @@ async def test_the_list_is_a_bare_array_by_id(alice: User) -> None:
         ("?completed=false&limit=1&offset=1", [2]),
     ],
 )
-async def test_the_list_in_parts(alice: User, query: str, expected: list[int]) -> None:
+async def test_the_list_is_filtered_and_paged(alice: User, query: str, expected: list[int]) -> None:
     ids = [(await alice.new_task(f"Task {number}"))["id"] for number in range(5)]
     for number in (1, 3):
         await alice.toggle(ids[number])
@@ -161,7 +161,7 @@ async def test_a_frontend_may_send_the_whole_task_back(alice: User) -> None:
 
 
 @pytest.mark.requirement("T010")
-async def test_what_is_not_the_clients_is_ignored_on_creation(alice: User, bob: User) -> None:
+async def test_creation_ignores_what_the_server_sets(alice: User, bob: User) -> None:
     task = await alice.new_task(id=1, user_id=bob.id, completed=True, created_at="1999-01-01T00:00:00Z")
 
     assert task["user_id"] == alice.id
@@ -202,7 +202,7 @@ async def test_toggling_flips_completed(alice: User) -> None:
 
 
 @pytest.mark.requirement("T006")
-async def test_toggling_with_a_json_type_and_no_body_is_fine(alice: User) -> None:
+async def test_toggling_accepts_a_json_type_and_no_body(alice: User) -> None:
     task = await alice.new_task()
 
     response = await alice.toggle(task["id"], headers={"Content-Type": "application/json"})
@@ -211,7 +211,7 @@ async def test_toggling_with_a_json_type_and_no_body_is_fine(alice: User) -> Non
 
 
 @pytest.mark.requirement("T006", "T011")
-async def test_toggles_at_once_all_count_and_time_moves_with_each(alice: User) -> None:
+async def test_concurrent_toggles_all_count_and_move_time(alice: User) -> None:
     task = await alice.new_task()
 
     responses = await asyncio.gather(*(alice.toggle(task["id"]) for _ in range(25)))

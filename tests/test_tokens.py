@@ -62,7 +62,7 @@ async def ask(service: Service, authorization: str) -> tuple[int, Any]:
         sign_raw(HEADER, claims(name="ünïcode", nested={"a": [1, {"b": None}]})),
     ],
 )
-async def test_a_good_token(plain_service: Service, token: str) -> None:
+async def test_a_valid_token_is_accepted(plain_service: Service, token: str) -> None:
     assert await ask(plain_service, f"Bearer {token}") == (200, [])
 
 
@@ -91,13 +91,13 @@ async def test_a_clock_may_be_ten_seconds_off(
 
 @pytest.mark.requirement("T022")
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEaReR"])
-async def test_the_scheme_in_every_case(plain_service: Service, scheme: str) -> None:
+async def test_the_scheme_ignores_case(plain_service: Service, scheme: str) -> None:
     assert await ask(plain_service, f"{scheme} {GOOD}") == (200, [])
 
 
 @pytest.mark.requirement("T022")
 @pytest.mark.parametrize("form", ["{} ", "{}\t", "{} \t \t", " {}", "\t{}\t"])
-async def test_white_space_around_the_value_is_no_part_of_it(plain_service: Service, form: str) -> None:
+async def test_white_space_around_the_value_is_ignored(plain_service: Service, form: str) -> None:
     assert await ask(plain_service, form.format(f"Bearer {GOOD}")) == (200, [])
 
 
@@ -125,7 +125,7 @@ async def test_a_token_that_is_too_long_is_not_parsed(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.requirement("T022")
-async def test_the_longest_token_that_is_read(plain_service: Service) -> None:
+async def test_a_token_has_at_most_8_kib(plain_service: Service) -> None:
     for pad in range(4):
         token = sign_raw(HEADER, claims(pad="x" * (6000 + pad)))
         longer = sign_raw(HEADER, claims(pad="x" * (6000 + pad + (8192 - len(token)) * 3 // 4)))
@@ -259,7 +259,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.requirement("T082")
-async def test_a_good_token_is_remembered_and_a_bad_one_is_not(decoded: list[str]) -> None:
+async def test_only_a_valid_token_is_remembered(decoded: list[str]) -> None:
     verifier = verifier_of_secrets()
     bad = GOOD[:-4] + "AAAA"
 
@@ -287,7 +287,7 @@ async def test_a_remembered_token_expires(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.requirement("T082")
-async def test_only_so_many_tokens_are_remembered(monkeypatch: pytest.MonkeyPatch, decoded: list[str]) -> None:
+async def test_the_number_of_remembered_tokens_is_bounded(monkeypatch: pytest.MonkeyPatch, decoded: list[str]) -> None:
     monkeypatch.setattr(tokens, "REMEMBERED_TOKENS", 2)
     verifier = verifier_of_secrets()
     one, two, three = (make_token(USER, jti=str(number)) for number in range(3))
