@@ -1,4 +1,4 @@
-"""Fixtures. The service runs once a run and backend; each test brings users of its own."""
+"""Fixtures. The service starts once for each backend; each test has its own users."""
 # [Task]: T001, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
 
 import logging
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def watched_statements() -> Iterator[None]:
-    """No request, of whichever test, runs a statement that `statements.py` doesn't have."""
+    """Checks that no request of any test runs a statement outside of `statements.py`."""
     fetch = Database.fetch
 
     async def checked(self: Database, statement: Executable, parameters: Any) -> list[Row]:
@@ -45,7 +45,7 @@ def watched_statements() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Database, "fetch", checked)
-        # A session's go by SQLAlchemy.
+        # A session's statements pass SQLAlchemy's events.
         event.listen(Engine, "before_execute", check_statement)
         yield
         event.remove(Engine, "before_execute", check_statement)
@@ -53,7 +53,7 @@ def watched_statements() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def watched_log() -> Iterator[None]:
-    """Every line of the log, of whatever level, is looked through for secrets."""
+    """Searches every log line, of any level, for secrets."""
     quiet_libraries()
     root = logging.getLogger()
     level = root.level
@@ -67,7 +67,7 @@ def watched_log() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_leaks(watched_log: None) -> Iterator[None]:
-    """No test, whatever it shows, makes the service tell a secret."""
+    """Checks that no test makes the service reveal a secret."""
     yield
     assert watch.take() == []
 
@@ -81,7 +81,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 async def make_database(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[MakeDatabase]:
-    """Makes an empty database of a backend and gives its URL."""
+    """Creates empty databases, and returns their URLs."""
     async with AsyncExitStack() as stack:
 
         async def make(backend: str) -> str:
@@ -101,7 +101,7 @@ async def service(request: pytest.FixtureRequest, make_database: MakeDatabase) -
 
 @pytest.fixture(scope="session")
 async def plain_service(make_database: MakeDatabase) -> AsyncIterator[Service]:
-    """The service for what reaches no database, so that one will do."""
+    """The service on SQLite alone, for tests that reach no database."""
     async with running(make_settings(database_url=await make_database("sqlite"))) as service:
         yield service
 
@@ -153,7 +153,7 @@ async def key_server() -> AsyncIterator[KeyServer]:
 
 @pytest.fixture
 def tls(tmp_path: Path) -> ssl.SSLContext:
-    """A server's, with a certificate that no CA has signed: `cert.pem`, with its `key.pem`."""
+    """A TLS server's context with a self-signed certificate: `cert.pem`, with its `key.pem`."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)

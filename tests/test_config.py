@@ -1,4 +1,4 @@
-"""Settings, their file of examples, and the refusals to start."""
+"""Settings, `.env.example`, and the refusals to start."""
 # [Task]: T029, T077, T078, T096, T118, T120, T121 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import re
@@ -58,7 +58,7 @@ def test_each_setting_has_its_default(load: Any) -> None:
 
 
 def default_of(name: str) -> str:
-    """A setting's default, as a line of `.env` has it."""
+    """A setting's default, as it is written in `.env`."""
     match Settings.model_fields[name].default:
         case None:
             return ""
@@ -234,7 +234,7 @@ def test_a_secret_has_the_length_of_its_hash(load: Any, refusal: Any, algorithm:
 
     assert f"BETTER_AUTH_SECRET is too short for {algorithm}" in message
     assert "kkk" not in message
-    # It is bytes that count.
+    # The length is counted in bytes.
     assert load(JWT_ALGORITHM=algorithm, BETTER_AUTH_SECRET="é" * (length // 2))
 
 
@@ -431,7 +431,7 @@ def test_the_environment_fills_an_empty_database_url(tmp_path: Path, load: Any) 
         ("A=1\n\n\n  DATABASE_URL='hunter2\n", 4),
         ("# A comment\r\nA=1\r\nDATABASE_URL='hunter2\r\n", 3),
         ("A='hunter2\nDATABASE_URL='hunter2'\n", 1),
-        # The quote finds its end two lines below, and what is between them is gone.
+        # The quote ends two lines below, which swallows the line between.
         ("A='hunter2\nDATABASE_URL=hunter2\nB='\n", 1),
         ("\nDATABASE_URL='hunter2\n export BETTER_AUTH_URL = 'x'\n", 2),
         ("\nA='hunter2\n export CORS_ORIGINS = '\n", 2),
@@ -528,7 +528,7 @@ def test_a_file_that_cannot_be_read_is_refused(refusal: Any, monkeypatch: pytest
     def refuse() -> None:
         raise PermissionError(13, "Permission denied")
 
-    # Whoever runs this as root could read any file.
+    # Simulated, since root can read any file.
     monkeypatch.setattr("config.Settings", refuse)
 
     assert ".env can't be read: Permission denied" in refusal()

@@ -19,7 +19,7 @@ EVERYBODYS_TASKS = text("SELECT * FROM task ORDER BY id")
 
 
 class Target:
-    """The service under attack, and a look into its database."""
+    """The service under attack, and its database."""
 
     def __init__(self, port: int, database: Database) -> None:
         self.port = port
@@ -44,7 +44,7 @@ async def target(request: pytest.FixtureRequest, make_database: MakeDatabase) ->
 
 
 def check_form(answer: httpx.Response, request: bytes) -> None:
-    """What every answer has, whatever was asked."""
+    """Checks what every answer has in common."""
     path = request.split(b" ", 2)[1]
     assert answer.headers["x-request-id"]
     assert answer.headers["x-content-type-options"] == "nosniff"

@@ -1,4 +1,4 @@
-"""The `Idempotency-Key` of a POST: sent again, it makes nothing twice."""
+"""The `Idempotency-Key` of a POST: repeated, it creates nothing twice."""
 # [Task]: T090, T091 [From]: specs/reliability.md
 
 import asyncio
@@ -143,7 +143,7 @@ async def test_a_malformed_key_is_refused(alice: User, key: Any) -> None:
 
 @pytest.mark.requirement("T090")
 async def test_two_keys_are_refused(alice: User) -> None:
-    # The spelling makes them two here, and is nothing to HTTP.
+    # The spelling makes them two in this dictionary; to HTTP both names are the same.
     answer = await alice.post(BODY, headers={"Idempotency-Key": "1", "idempotency-key": "1"})
 
     assert answer.status_code == 422

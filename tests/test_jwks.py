@@ -1,4 +1,4 @@
-"""Tokens signed with published keys, and the life of the list of keys."""
+"""Tokens signed with published keys, and the cache of these keys."""
 # [Task]: T025, T026, T027, T082, T124, T125 [From]: specs/features/authentication.md
 
 import asyncio
@@ -139,13 +139,13 @@ async def test_families_never_mix(start: Start, key_server: KeyServer) -> None:
     key_server.keys.append(shared)
     public = json.dumps(public_jwk("EdDSA"))
     async with start() as service:
-        # Signed with what anyone can read, as a shared secret.
+        # Signed with the public key, which anyone can read, as a shared secret.
         for key in (public, public_jwk("EdDSA")["x"], shared["k"], "secret" * 8):
             for kid in ("EdDSA", "oct", None):
                 header = json.dumps({"alg": "HS256", "kid": kid} if kid else {"alg": "HS256"})
                 claims = json.dumps({"sub": USER, "exp": time.time() + 900})
                 assert await ask(service, sign_raw(header, claims, key)) == INVALID
-        # A shared-secret token is served beside the others, whatever `kid` it has.
+        # A shared-secret token is accepted beside the others, whatever its `kid`.
         token = make_token(USER, headers={"kid": "EdDSA"})
         assert await ask(service, token) == (200, [])
 
@@ -323,7 +323,7 @@ async def test_of_two_keys_with_one_id_the_first_counts(start: Start, key_server
         assert await ask(service, published_token()) == (200, [])
         token = make_token(USER, key=other, algorithm="EdDSA", **claims)
         assert await ask(service, token) == INVALID
-        # Another kind of key is another key.
+        # Keys of different types may share an id.
         assert await ask(service, published_token("ES256", kid="EdDSA")) == (200, [])
 
 
@@ -373,7 +373,7 @@ async def test_an_answer_that_is_no_list_is_503(
 
 @pytest.mark.requirement("T026", "T027")
 async def test_a_list_of_keys_is_never_unpacked(start: Start, key_server: KeyServer) -> None:
-    # Unpacked, a few hundred bytes could fill the memory.
+    # Decompressed, a few hundred bytes could fill the memory.
     key_server.body = gzip.compress(json.dumps({"keys": key_server.keys}).encode())
     key_server.headers = "Content-Encoding: gzip\r\n"
     async with start() as service:
@@ -384,7 +384,7 @@ async def test_a_list_of_keys_is_never_unpacked(start: Start, key_server: KeySer
 async def test_an_unreachable_key_server_is_503(start: Start) -> None:
     async with start(jwks_url="http://127.0.0.1:9/") as service:
         assert await ask(service, published_token()) == UNAVAILABLE
-        # Judged before the keys are asked for.
+        # Refused before the keys are needed.
         assert await ask(service, published_token(sub="")) == INVALID
         assert await ask(service, published_token(kid=None)) == INVALID
 
@@ -448,7 +448,7 @@ async def test_an_invented_key_id_makes_no_401_of_a_new_key(
             await keys.find("rotated", "ES256")
         with pytest.raises(ServiceUnavailable):
             await keys.find(f"invented {clock.now}", "EdDSA")
-        # Just looked for in vain.
+        # It was just searched for in vain.
         assert await keys.find("invented", "EdDSA") is None
     clock.now += 1
     assert await keys.find("rotated", "ES256")
@@ -470,7 +470,7 @@ async def test_an_earlier_answer_makes_no_401_of_a_new_key(
     stranger = asyncio.create_task(keys.find("EdDSA" if old else "invented", "EdDSA"))
     await key_server.is_asked.wait()  # and its answer is made, and under way
     key_server.keys.append(public_jwk("ES256", kid="rotated"))
-    # Two of them, who share what it takes.
+    # Two requests, which share the fetch.
     new = [asyncio.create_task(keys.find("rotated", "ES256")) for _ in range(2)]
     await asyncio.sleep(0)
     key_server.may_answer.set()
@@ -554,7 +554,7 @@ async def test_the_number_of_remembered_misses_is_bounded(
 
     known = asyncio.create_task(keys.find("EdDSA", "EdDSA"))
     await key_server.is_asked.wait()
-    # What they wait for began before they came, so that they share one more.
+    # The fetch that they wait for began before they came, so they share another.
     unknown = [asyncio.create_task(keys.find(str(number), "EdDSA")) for number in range(9)]
     await asyncio.sleep(0)
     key_server.may_answer.set()
@@ -632,7 +632,7 @@ async def test_old_keys_serve_while_the_key_server_is_away(
         assert await keys.find("EdDSA", "EdDSA")
         with pytest.raises(ServiceUnavailable):
             await keys.find("unknown", "EdDSA")
-    # A try in half a minute is enough.
+    # One try in half a minute is enough.
     if keys._fetch_under_way is not None:
         await keys._fetch_under_way
     clock.now += 29
@@ -648,7 +648,7 @@ async def test_old_keys_serve_while_the_key_server_is_away(
 
 
 async def fetch_and_fail(key_server: KeyServer, keys: KeySet, clock: Clock) -> None:
-    """Leaves a list in hand that is ten minutes old, and its next fetch just failed."""
+    """Lets the list become ten minutes old, and its next fetch fail."""
     assert await keys.find("EdDSA", "EdDSA")
     key_server.status = 500
     clock.now += 600
@@ -693,7 +693,7 @@ async def test_requests_for_one_new_key_share_its_fetch(key_server: KeyServer, k
     first = asyncio.create_task(keys.find("rotated", "ES256"))
     await key_server.is_asked.wait()
     second = asyncio.create_task(keys.find("rotated", "ES256"))
-    assert await keys.find("EdDSA", "EdDSA")  # in hand, so there is nothing to wait for
+    assert await keys.find("EdDSA", "EdDSA")  # known, so there is nothing to wait for
     key_server.may_answer.set()
 
     assert await first

@@ -1,4 +1,4 @@
-"""How the key server is asked, what is said where it gives no list, and what proxies make of it."""
+"""The fetch of the published keys, the explanations of its failures, and proxies."""
 # [Task]: T026, T122, T123 [From]: specs/features/authentication.md
 
 import asyncio
@@ -43,7 +43,7 @@ async def listening(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncI
 
 
 async def failure(url: str) -> str:
-    """What is said of a fetch that gives no list."""
+    """The explanation of a failed fetch."""
     client = KeyClient(url, "todo-api/9.9")
     try:
         with pytest.raises(NoKeyList) as error:
@@ -190,7 +190,7 @@ async def test_keys_over_remote_http_are_warned_of_once(
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A proxy that refuses everything, and the head of each request that it got."""
+    """A proxy that refuses every request, and the heads of these."""
     heads: list[bytes] = []
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -220,7 +220,7 @@ async def test_the_list_is_fetched_by_the_proxy(
 ) -> None:
     address, heads = proxy
     monkeypatch.setenv(variable, form.format(address))
-    # What is meant for others does no harm.
+    # Variables that are meant for others do no harm.
     monkeypatch.setenv("NO_PROXY", "fd07:b51a:cc66:f0::/64,[::1],10.0.0.0/8,.local,http://[,*.x")
     if variable == "HTTPS_PROXY":
         monkeypatch.setenv("HTTP_PROXY", "http://[")
@@ -306,7 +306,7 @@ async def status_of(process: Process, key_server: KeyServer) -> int:
 async def test_it_starts_whatever_libraries_read(
     tmp_path: Path, key_server: KeyServer, environment: dict[str, str]
 ) -> None:
-    # What cannot be read as a file, by root neither.
+    # A folder, which even root can't read as a file.
     (tmp_path / "home" / ".netrc").mkdir(parents=True)
     async with process_with(tmp_path, key_server, **environment) as process:
         assert await status_of(process, key_server) == 200

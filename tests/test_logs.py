@@ -17,7 +17,7 @@ from tests.service import Service, StartService, bearer, make_token, sign_raw
 
 @pytest.fixture
 def printed(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
-    """The log from INFO on, its text as it is printed."""
+    """The log from INFO up, as it is printed."""
     monkeypatch.setattr(caplog.handler, "formatter", LineFormatter())
     caplog.set_level(logging.INFO)
     return caplog
@@ -178,7 +178,7 @@ async def test_a_token_in_a_path_id_or_error_is_redacted(
     assert "[[token]] GET /api/[token]/tasks 401" in printed.text
     assert "ValueError: [token]\n" in printed.text
     assert not any(part in printed.text for part in token.split("."))
-    # It is the client's own doing; the watch reads what was left out.
+    # The client sent it by mistake; the watch reads the line before redaction.
     assert watch.take()
 
 
@@ -209,7 +209,7 @@ def test_a_line_keeps_its_exception_and_its_stack() -> None:
 
 
 def line_of(message: str, error: Exception | None = None) -> str:
-    """The record as it is printed."""
+    """Formats a record as it is printed."""
     info = (type(error), error, None) if error else None
     record = logging.LogRecord("here", logging.ERROR, "", 0, message, None, info)
     return LineFormatter().format(record)

@@ -59,7 +59,7 @@ async def test_the_printed_curl_line_creates_a_task(tmp_path: Path, arguments: t
         assert secret_file.read_text() not in server.output
         assert server.output.count(" - WARNING - ") == 1
 
-    # The secret is kept: the token is as good after a new start.
+    # The secret is kept, so the token is still valid after a new start.
     async with uvicorn_process(tmp_path) as server:
         token = next(word for word in shlex.split(line) if word.startswith("Authorization"))
         url = await server.url()
@@ -77,7 +77,7 @@ async def test_workers_and_their_successors_print_one_token(tmp_path: Path) -> N
         worker = re.findall(r"server process \[(\d+)\]", server.output)[0]
         os.kill(int(worker), signal.SIGKILL)
         await server.wait_for(r"(?s)(?:startup complete.*){3}")
-        await asyncio.sleep(0.5)  # for what should not come
+        await asyncio.sleep(0.5)  # for lines that should not come
 
     assert len(re.findall(r"\ncurl ", server.output)) == 1
     assert server.output.count(" - WARNING - Development mode") == 1
@@ -90,13 +90,13 @@ async def test_a_token_is_printed_once_a_start_not_once_a_reload(tmp_path: Path)
             await server.wait_for(r"\ncurl .+\n")
             (tmp_path / "changed.py").write_text("")
             await server.wait_for(r"(?s)(?:startup complete.*){2}")
-            await asyncio.sleep(0.5)  # for what should not come
+            await asyncio.sleep(0.5)  # for lines that should not come
             (tmp_path / "changed.py").unlink()
 
         assert len(re.findall(r"\ncurl ", server.output)) == 1
         assert server.output.count(" - WARNING - Development mode") == 1
 
-    # Of the marks only the last start's is kept.
+    # Only the mark of the last start is kept.
     assert len(list_kept(tmp_path)) == 2
 
 

@@ -1,4 +1,4 @@
-"""The metrics: access, formats and what is measured."""
+"""The metrics: access, formats and values."""
 # [Task]: T096 [From]: specs/reliability.md
 
 import asyncio
@@ -29,7 +29,7 @@ INVALID = 'Bearer error="invalid_token", error_description="The token is invalid
 TASKS = "/api/{user_id}/tasks"
 TASK = "/api/{user_id}/tasks/{task_id}"
 
-# The numbers are the process's: they count what earlier tests did, too.
+# The numbers are those of the process, and include earlier tests.
 Numbers = dict[str, float]
 
 
@@ -41,7 +41,7 @@ async def measured(request: pytest.FixtureRequest, make_database: MakeDatabase) 
 
 
 async def scrape(service: Service) -> Numbers:
-    """Each sample of the project's by its line's beginning."""
+    """Returns the project's samples by the beginnings of their lines."""
     response = await service.client.get("/metrics", headers=SCRAPER)
     assert response.status_code == 200, response.text
     return read_numbers(response.text)
@@ -119,7 +119,7 @@ async def test_the_metrics_token_opens_nothing_else(measured: Service) -> None:
 
         assert response.status_code == 401
         assert response.json() == {"detail": "Invalid token"}
-    # It was in the path, and the log has paths.
+    # It was in the path, which the log shows.
     assert watch.take()
 
 
@@ -420,12 +420,12 @@ async def test_two_workers_add_up_their_numbers(tmp_path: Path) -> None:
         await server.wait_for(r"(?s)(?:.*startup complete){2}")
 
         async def get(path: str) -> httpx.Response:
-            # By a connection of its own, which either of them may take.
+            # On a new connection, which either worker may accept.
             async with httpx.AsyncClient(base_url=url, timeout=60) as client:
                 return await client.get(path, headers=SCRAPER)
 
         def workers_that_served() -> int:
-            """Each worker that measured a request has it in a file of its own."""
+            """Counts the workers that measured requests, by their files."""
             return sum(b"/health" in path.read_bytes() for path in folder.glob("histogram_*.db"))
 
         sent = 0

@@ -1,4 +1,4 @@
-"""Three users do whatever Hypothesis makes up, and a dictionary knows what has to come of it."""
+"""Three users do whatever Hypothesis generates, and a dictionary models the result."""
 # [Task]: T001, T002, T003, T004, T005, T006, T011, T013, T020 [From]: specs/features/task-crud.md, specs/features/authentication.md
 
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ from tests.service import bearer, make_token
 Task = dict[str, Any]
 
 USERS = st.sampled_from([0, 1, 2])
-# What Postgres and JSON can hold.
+# Text that Postgres and JSON can hold.
 TEXT = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 TITLES = st.text(TEXT, min_size=1, max_size=200).filter(str.strip)
 DESCRIPTIONS = st.none() | st.text(TEXT, max_size=1000)
@@ -30,7 +30,7 @@ CALLS = st.sampled_from([("GET", ""), ("PUT", ""), ("DELETE", ""), ("PATCH", "/c
 
 
 class ThreeUsers(RuleBasedStateMachine):
-    """Each knows the ids of all tasks, the others' and those of deleted ones, too."""
+    """Three users who know the ids of all tasks, also of each other's and of deleted ones."""
 
     tasks = Bundle[tuple[int, int]]("tasks")
 
@@ -47,7 +47,7 @@ class ThreeUsers(RuleBasedStateMachine):
         return self.client.request(method, url, headers=self.headers[user], **kwargs)
 
     def expect_change(self, owner: int, response: httpx.Response, changes: Task) -> None:
-        """The task as it was, but for these fields and the time; kept for what comes next."""
+        """Checks that just these fields and the time changed, and updates the model."""
         assert response.status_code == 200
         task: Task = response.json()
         before = self.model[owner][task["id"]]
@@ -148,7 +148,7 @@ class ThreeUsers(RuleBasedStateMachine):
 
     @rule(task=tasks, user=USERS, call=CALLS, body=UPDATES)
     def meddle(self, task: tuple[int, int], user: int, call: tuple[str, str], body: Task) -> None:
-        """Somebody else's token on the owner's path, and the owner's task on one's own path."""
+        """Tries another user's token on the owner's path, and the owner's task on the other's path."""
         owner, task_id = task
         if user == owner:
             return

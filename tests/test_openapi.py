@@ -1,4 +1,4 @@
-"""The OpenAPI document, as a generator of TypeScript reads it."""
+"""The OpenAPI document, as TypeScript generators read it."""
 # [Task]: T075, T076 [From]: specs/api/rest-endpoints.md
 
 import tomllib
@@ -94,7 +94,7 @@ def test_bodies_are_named_and_say_what_is_required() -> None:
     assert SCHEMAS["TaskCreate"]["required"] == ["title"]
     assert "required" not in SCHEMAS["TaskUpdate"]
     for name in ("TaskCreate", "TaskUpdate"):
-        # What has a default, a generator of TypeScript takes for always sent.
+        # TypeScript generators make a field with a default required.
         assert all("default" not in field for field in SCHEMAS[name]["properties"].values())
         title = SCHEMAS[name]["properties"]["title"]
         assert (title["type"], title["minLength"], title["maxLength"]) == ("string", 1, 200)

@@ -1,4 +1,4 @@
-"""Whatever Hypothesis makes up for a token, a body or a list of keys is taken or refused."""
+"""Any token, body or list of keys that Hypothesis generates is accepted or refused, never an error."""
 # [Task]: T022, T023, T063, T124 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
 
 import asyncio
@@ -23,7 +23,7 @@ from tests.leaks import SECRET
 from tests.search import EXAMPLES, SEARCH, SEED
 from tests.service import sign_raw
 
-# These cost little.
+# These tests are cheap.
 LONG_SEARCH = settings(SEARCH, max_examples=20 * EXAMPLES)
 JSON = st.recursive(
     st.none()
@@ -91,7 +91,7 @@ def test_any_body_is_parsed_or_refused(body: bytes) -> None:
     try:
         content = parse_json(body)
     except RequestValidationError as error:
-        # What is answered can be written, whatever was sent.
+        # The answer can be serialised, whatever was sent.
         answer_invalid_request(Request({"type": "http"}), error)
     else:
         assert json.dumps(content).encode()

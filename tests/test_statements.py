@@ -1,4 +1,4 @@
-"""No statement without its owner, and time that never goes back."""
+"""Each statement has its owner, and time never goes back."""
 # [Task]: T011, T014, T084 [From]: specs/features/task-crud.md, specs/performance.md
 
 import asyncio
@@ -25,7 +25,7 @@ from tests.service import TASK_STATEMENTS, Service, User, check_statement, make_
 
 
 def conjuncts(clause: ColumnElement[bool] | None) -> Iterator[ColumnElement[bool]]:
-    """The conditions that all have to hold."""
+    """The conditions that must all hold."""
     if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
         for part in clause.clauses:
             yield from conjuncts(part)
@@ -36,11 +36,11 @@ def conjuncts(clause: ColumnElement[bool] | None) -> Iterator[ColumnElement[bool
 def names_its_owner(statement: Select[*tuple[object, ...]] | Insert | Update | Delete) -> bool:
     values: dict[Any, Any] = dict(getattr(statement, "_values", None) or {})
     if isinstance(statement, Insert):
-        # A row that is there already is given out, too.
+        # An existing row is returned, too.
         conflict = getattr(statement, "_post_values_clause", None)
         is_own = conflict is None or task.c.user_id in (conflict.inferred_target_elements or ())
         return values.get("user_id") is owner and is_own
-    # Nobody's task becomes another's.
+    # No task changes its owner.
     return "user_id" not in values and any(
         isinstance(condition, BinaryExpression)
         and condition.operator is operators.eq

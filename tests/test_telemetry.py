@@ -129,7 +129,7 @@ async def test_a_requests_span_arrives_without_secrets(tmp_path: Path) -> None:
             server.process.terminate()
             await server.end()
 
-    # What was left is sent before the end.
+    # The remaining spans are sent before the end.
     traces = [ExportTraceServiceRequest.FromString(body) for path, body in received if path == "/v1/traces"]
     spans = [
         span

@@ -1,4 +1,4 @@
-"""Good tokens against the whole service, and what the settings make of them. Bad ones are in
+"""Valid tokens against the whole service, and the settings that decide on them. Invalid ones are in
 `corpus.py`.
 """
 # [Task]: T022, T023, T024, T082, T125 [From]: specs/features/authentication.md
@@ -27,7 +27,7 @@ def verifier_of_secrets() -> TokenVerifier:
 
 
 def stop_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
-    """For the verifier, and for the library that it asks."""
+    """Stops the clock of the verifier and of PyJWT."""
 
     class Clock(datetime):
         @classmethod
@@ -177,7 +177,7 @@ async def test_the_secret_is_used_as_its_utf_8_bytes(start: StartService) -> Non
 
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What the log says of refused tokens, each once."""
+    """The different reasons that the log gives for refused tokens."""
     prefix = "Not authenticated: "
     lines = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     return list(dict.fromkeys(line.removeprefix(prefix) for line in lines if prefix in line))
@@ -207,7 +207,7 @@ async def test_the_log_names_the_expected_issuer_or_audience(
     token = sign_raw(HEADER, claims(**changes))
     assert await ask(service, f"Bearer {token}") == INVALID
 
-    # Whoever can't sign is told nothing, nor is the log.
+    # Without a valid signature, not even the log has a reason.
     assert await ask(service, f"Bearer {token[:-4]}AAAA") == INVALID
 
     assert refusals(caplog) == [reason, "InvalidSignatureError"]
@@ -246,7 +246,7 @@ async def test_the_log_says_which_setting_an_algorithm_needs(
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The tokens whose signature was looked at."""
+    """The tokens whose signature was verified."""
     seen: list[str] = []
     decode = jwt.decode
 
