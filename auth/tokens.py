@@ -4,7 +4,7 @@
 import base64
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -43,7 +43,7 @@ class VerifiedToken:
     key: jwt.PyJWK
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False, repr=False)
 class TokenVerifier:
     """Verifies tokens of two families, which the header's `alg` tells apart and which never mix: those signed with the
     shared `secret` by `algorithm`, and those signed with one of the published `keys`.
@@ -52,16 +52,17 @@ class TokenVerifier:
     published-key tokens must be `origin`.
     """
 
-    secret: str | None
+    # Not kept as text, which could be shown.
+    secret: InitVar[str | None]
     algorithm: str
     keys: KeySet | None
     origin: str | None
     issuer: str | None = None
     audience: str | None = None
 
-    def __post_init__(self) -> None:
-        k = encode_segment((self.secret or "").encode())
-        self._secret = jwt.PyJWK({"kty": "oct", "k": k}, self.algorithm) if self.secret else None
+    def __post_init__(self, secret: str | None) -> None:
+        k = encode_segment((secret or "").encode())
+        self._secret = jwt.PyJWK({"kty": "oct", "k": k}, self.algorithm) if secret else None
         # Valid tokens, the oldest first, by digest, so that the tokens themselves aren't kept.
         self._remembered: dict[bytes, VerifiedToken] = {}
 

@@ -297,3 +297,11 @@ async def test_the_number_of_remembered_tokens_is_bounded(monkeypatch: pytest.Mo
 
     assert decoded == [one, two, three, one]
     assert len(verifier._remembered) == 2
+
+
+@pytest.mark.requirement("T081")
+def test_a_verifier_does_not_show_its_secret() -> None:
+    verifier = verifier_of_secrets()
+
+    assert SECRET not in repr(verifier)
+    assert SECRET not in map(str, vars(verifier).values())
