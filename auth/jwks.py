@@ -98,12 +98,11 @@ class KeySet:
             if self._keys is not None:
                 # Before the fetch, so that an abandoned search counts, too.
                 self._searched_at = now
-            keys = await self._refresh()
-            if keys is not None and key_id not in keys:
-                self._searched_at = now
-                if len(self._missing) < REMEMBERED_MISSES:
-                    self._missing.add(key_id)
-            if keys is not None:
+            if (keys := await self._refresh()) is not None:
+                if key_id not in keys:
+                    self._searched_at = now
+                    if len(self._missing) < REMEMBERED_MISSES:
+                        self._missing.add(key_id)
                 return keys.get(key_id, {})
         elif key_id in self._missing:
             return {}

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from logs import READ_CHARACTERS, request_id
 from metrics import HTTP_REQUESTS
+from middleware.normalize import METHODS
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 WARNED_OF = frozenset({401, 403, 404, 429})
 # `Normalize` has made GET of HEAD. Other methods and paths are counted as `other`, since each label that a client
 # could choose would be another series.
-KNOWN_METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+KNOWN_METHODS = frozenset({*METHODS, "OPTIONS"})
 OTHER = "other"
 # Optional white space around a header's value, no part of it (RFC 9110, section 5.5), which httptools leaves there.
 OWS = b" \t"
