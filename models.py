@@ -1,5 +1,5 @@
-"""The service's one table. Better Auth's tables, perhaps in the same database, are not modelled here."""
-# [Task]: T040, T091 [From]: specs/database/schema.md, specs/reliability.md
+"""The service's two tables. Better Auth's tables, perhaps in the same database, are not modelled here."""
+# [Task]: T040, T091, T145 [From]: specs/database/schema.md, specs/reliability.md
 
 from datetime import datetime
 
@@ -55,3 +55,15 @@ class Task(SQLModel, table=True):
     # The digest of the content that came with the key, and whether the request was repeated.
     idempotency_digest: bytes | None = None
     idempotency_replayed: bool | None = None
+
+
+class TaskListVersion(SQLModel, table=True):
+    """The version of one user's list, which triggers on `task` raise with every change, whoever makes it.
+
+    It is never lowered nor given again: it is the microseconds since the epoch, or one more than the last.
+    """
+
+    __tablename__ = "task_list_version"
+
+    user_id: str = Field(max_length=USER_ID_LENGTH, primary_key=True)
+    version: int = Field(sa_type=BigInteger)
