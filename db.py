@@ -38,6 +38,7 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self._backend = SQLite(settings) if settings.database.is_sqlite else Postgres(settings)
         self.engine = self._backend.engine
+        self.is_postgres = not settings.database.is_sqlite
 
     async def fetch(self, statement: Executable, parameters: dict[str, Any]) -> list[Row]:
         """Runs and commits a statement, in one round trip on Postgres, and returns its rows."""

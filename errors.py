@@ -47,6 +47,11 @@ class ServiceUnavailable(Exception):
         """Counts the error in the metrics, when it is answered."""
 
 
+def invalid_request(loc: tuple[str, ...], message: str, kind: str) -> RequestValidationError:
+    """A 422 that says what is wrong with one part of a request."""
+    return RequestValidationError([{"loc": loc, "msg": message, "type": kind}])
+
+
 def error_response(status_code: int, detail: object, headers: dict[str, str] | None = None) -> Response:
     return JSONResponse({"detail": detail}, status_code, headers)
 

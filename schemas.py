@@ -1,19 +1,24 @@
 """Bodies, parameters and answers of the API, with all their bounds. Answers have no defaults, so that no field of a
 generated TypeScript type is optional.
 """
-# [Task]: T007, T008, T009, T010, T012 [From]: specs/features/task-crud.md
+# [Task]: T007, T008, T009, T010, T012, T129, T130, T131, T132, T133, T134, T138, T139, T140, T141, T142 [From]: specs/features/task-crud.md
 
+from collections.abc import Callable
 from datetime import datetime
+from operator import not_
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     MISSING,
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     Field,
     StrictBool,
+    StrictInt,
     StringConstraints,
     TypeAdapter,
+    ValidationInfo,
     WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
@@ -23,6 +28,8 @@ from models import DESCRIPTION_LENGTH, TITLE_LENGTH
 
 # The largest bigint of Postgres, the type of ids and offsets.
 BIGGEST_INTEGER = 2**63 - 1
+SEARCH_LENGTH = 200
+MOST_IDS = 200
 
 
 def trim(value: object) -> object:
@@ -41,6 +48,32 @@ def true_or_false(value: object) -> object:
     if value in {"true", "false"}:
         return value == "true"
     raise PydanticCustomError("bool_parsing", "Input should be true or false")
+
+
+def no_nul(value: str) -> str:
+    if "\0" in value:
+        raise PydanticCustomError("nul_character", "Text can't contain a NUL character")
+    return value
+
+
+def only_ids(value: str) -> str:
+    ids = value.split(",")
+    if len(ids) > MOST_IDS or not all(
+        one.isdecimal() and one.isascii() and 0 < int(one) <= BIGGEST_INTEGER for one in ids
+    ):
+        raise PydanticCustomError("ids", f"Input should be 1 to {MOST_IDS} ids with commas between")
+    return value
+
+
+def not_beside(*others: str) -> Callable[[Any, ValidationInfo], Any]:
+    """Refuses a parameter beside one of these, which are declared before it."""
+
+    def check(value: Any, info: ValidationInfo) -> Any:
+        if any(info.data.get(other) is not None for other in others):
+            raise PydanticCustomError("conflict", f"Not beside {' or '.join(others)}")
+        return value
+
+    return check
 
 
 # The patterns tell clients what is enforced elsewhere: `routes/task_route.py` refuses NUL, which Postgres can't store,
@@ -63,21 +96,95 @@ Description = Annotated[
     Field(examples=["Two litres"]),
 ]
 TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
-Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
-Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
-Completed = Annotated[
-    # None means that it is absent, since a query has no null.
-    bool | None, WithJsonSchema({"type": "boolean"}), BeforeValidator(true_or_false)
+Sort = Literal["created", "updated", "title"]
+Order = Literal["asc", "desc"]
+# In a query, None means that a parameter is absent, since a query has no null.
+Status = Annotated[
+    Literal["all", "pending", "completed"] | None,
+    WithJsonSchema({"type": "string", "enum": ["all", "pending", "completed"]}),
 ]
+Completed = Annotated[
+    bool | None,
+    WithJsonSchema({"type": "boolean"}),
+    BeforeValidator(true_or_false),
+    AfterValidator(not_beside("status")),
+    Field(description="`true` is `status=completed`, `false` is `status=pending`."),
+]
+Offset = Annotated[
+    int | None,
+    Field(ge=0, le=BIGGEST_INTEGER),
+    BeforeValidator(only_digits),
+    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": BIGGEST_INTEGER}),
+]
+
+
+class TaskSelection(BaseModel, extra="forbid", frozen=True):
+    """Which tasks, by whether they are completed."""
+
+    status: Status = Field(default=None, description="Only these; `all` is the default.")
+    completed: Completed = None
+
+    @property
+    def is_completed(self) -> bool | None:
+        """What `completed` must be, or None for all."""
+        return self.completed if self.status in {None, "all"} else self.status == "completed"
+
+
+class ListQuery(TaskSelection):
+    """Which tasks, in which order, and which page of them."""
+
+    search: Annotated[
+        str,
+        BeforeValidator(trim),
+        Field(max_length=SEARCH_LENGTH, json_schema_extra={"pattern": r"^[^\x00]*$"}),
+        AfterValidator(no_nul),
+    ] = Field(default="", description="Only tasks whose title or description contains this text, whatever its case.")
+    sort: Sort = Field(default="created", description="`created` is by id, `title` by its lower case.")
+    order: Order = "asc"
+    limit: Annotated[int, BeforeValidator(only_digits)] = Field(
+        default=100, ge=1, le=1000, description="How many tasks at most."
+    )
+    offset: Offset = Field(default=None, description="How many tasks to pass over.")
+    skip: Offset = Field(default=None, description="Another name for `offset`.")
+    cursor: Annotated[str | None, WithJsonSchema({"type": "string"}), AfterValidator(not_beside("offset", "skip"))] = (
+        Field(default=None, description="Where the page before ended: taken from its `Link`.")
+    )
+    count: Annotated[bool, BeforeValidator(true_or_false)] = Field(
+        default=False, description="`true` adds `X-Total-Count`: how many tasks there are on all pages."
+    )
+
+    @property
+    def first(self) -> int:
+        """How many tasks to pass over."""
+        return (self.skip or 0) if self.offset is None else self.offset
+
+
+class DeleteQuery(TaskSelection):
+    """Which tasks to delete: by exactly one of the three."""
+
+    ids: Annotated[
+        str | None,
+        WithJsonSchema({"type": "string", "pattern": "^[0-9]+(,[0-9]+)*$"}),
+        AfterValidator(only_ids),
+        AfterValidator(not_beside("status", "completed")),
+    ] = Field(default=None, description=f"Up to {MOST_IDS} ids, with commas between.")
 
 
 class TaskCreate(BaseModel):
     """A new task. Fields that aren't named here are passed over, but text in them can't contain a NUL character."""
 
     title: Title
-    # A factory keeps the default out of the OpenAPI document: TypeScript generators make a field with a default
+    # Factories keep the defaults out of the OpenAPI document: TypeScript generators make a field with a default
     # required.
     description: Description = Field(default_factory=lambda: None)
+    # Left out of what is digested for an `Idempotency-Key`, which versions without this field have stored.
+    completed: StrictBool = Field(default_factory=lambda: False, exclude_if=not_)
+
+
+class TasksCreate(BaseModel):
+    """New tasks: all of them are made, or none."""
+
+    tasks: Annotated[list[TaskCreate], Field(min_length=1, max_length=100)]
 
 
 class TaskUpdate(BaseModel):
@@ -88,6 +195,19 @@ class TaskUpdate(BaseModel):
     title: Title | MISSING = MISSING
     description: Description | MISSING = MISSING
     completed: StrictBool | MISSING = MISSING
+
+
+class TaskComplete(BaseModel):
+    """Sets `completed`; without a value it is flipped."""
+
+    completed: StrictBool | MISSING = MISSING
+
+
+class TasksComplete(BaseModel):
+    """Sets `completed` of several tasks."""
+
+    ids: Annotated[list[Annotated[StrictInt, Field(ge=1, le=BIGGEST_INTEGER)]], Field(min_length=1, max_length=1000)]
+    completed: StrictBool
 
 
 class TaskPublic(TypedDict):
@@ -105,6 +225,12 @@ class TaskPublic(TypedDict):
 # These serialise rows without validating them, since the database holds only what was validated.
 TASK: TypeAdapter[Any] = TypeAdapter(TaskPublic)
 TASKS: TypeAdapter[Any] = TypeAdapter(list[TaskPublic])
+
+
+class DeletedTasks(BaseModel):
+    """Which tasks were deleted, ascending."""
+
+    ids: list[int]
 
 
 class Health(BaseModel):

@@ -1,38 +1,52 @@
 """All SQL on tasks. Each statement is built once, at import, and names its owner in every WHERE and VALUES, which a
 test checks.
 """
-# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091 [From]: specs/features/task-crud.md, specs/reliability.md
+# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091, T129, T130, T131, T132, T133, T135, T137, T138, T140, T141, T142, T143 [From]: specs/features/task-crud.md, specs/reliability.md
 
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import (
+    ARRAY,
+    JSON,
     BigInteger,
     Boolean,
+    ColumnElement,
+    CompoundSelect,
+    Delete,
     Interval,
     LargeBinary,
+    Select,
     String,
+    Update,
+    any_,
     bindparam,
     case,
     cast,
+    column,
     delete,
+    exists,
     false,
     func,
     literal_column,
     not_,
+    or_,
     select,
     true,
+    tuple_,
+    union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import insert  # SQLite's compiler takes it, too
+from sqlalchemy.dialects.postgresql import JSONB, insert  # SQLite's compiler takes it, too
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import GenericFunction
 from sqlmodel import UTCDateTime
 
 import models
-from schemas import TaskPublic
+from schemas import BIGGEST_INTEGER, Order, Sort, TaskPublic
 
 task = models.Task.metadata.tables["task"]
+task_list_version = models.Task.metadata.tables["task_list_version"]
 
 
 class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
@@ -66,6 +80,35 @@ def compile_is_read_only(_element: is_read_only, compiler: SQLCompiler, **kwargs
     return compiler.process(cast(setting, Boolean), **kwargs)
 
 
+class sort_title(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
+    """The key of the order by title: its lower case, which is compared by code point."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(sort_title)
+def compile_sort_title(element: sort_title, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return compiler.process(func.lower(*element.clauses), **kwargs)
+
+
+@compiles(sort_title, "postgresql")
+def compile_sort_title_postgresql(element: sort_title, compiler: SQLCompiler, **kwargs: Any) -> str:
+    return compiler.process(func.lower(*element.clauses).collate("C"), **kwargs)
+
+
+class json_each(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
+    """The elements of a JSON array, as rows with a `value`."""
+
+    inherit_cache = True
+
+
+@compiles(json_each, "postgresql")
+def compile_json_each(element: json_each, compiler: SQLCompiler, **kwargs: Any) -> str:
+    (array,) = element.clauses
+    return compiler.process(func.jsonb_array_elements(cast(array, JSONB)), **kwargs)
+
+
 owner = bindparam("owner", type_=String)
 now = bindparam("now", type_=UTCDateTime())
 is_owned = task.c.user_id == owner
@@ -74,45 +117,139 @@ is_the_task = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
 # The columns of a task that clients see.
 public = [task.c[name] for name in TaskPublic.__annotations__]
 
+# The version of the owner's list; 0 before its first task.
+version = func.coalesce(
+    select(task_list_version.c.version).where(task_list_version.c.user_id == owner).scalar_subquery(), 0
+).label("version")
+
+# Filters; one that is absent is null, and costs the plan nothing.
+is_completed = bindparam("is_completed", type_=Boolean)
+search = bindparam("search", type_=String)
+has_status = is_completed.is_(None) | (task.c.completed == is_completed)
+is_found = search.is_(None) | or_(
+    *(func.strpos(func.lower(text), func.lower(search)) > 0 for text in (task.c.title, task.c.description))
+)
+
+
+def element(name: str) -> ColumnElement[Any]:
+    """Each element of a parameter that is a JSON array."""
+    return func.json_each(bindparam(name, type_=String)).table_valued(column("value", JSON)).c.value
+
+
+def integers(name: str) -> Select[int]:
+    """Selects the integers of a parameter that is a JSON array."""
+    return select(cast(element(name), BigInteger))
+
+
 GET_TASK = select(*public).where(is_the_task)
 
 # For `/ready`: reads the columns that requests read, and always returns one row.
-LOOK = select(is_read_only().label("is_read_only"), *(func.count(column) for column in public)).where(is_the_task)
+LOOK = select(is_read_only().label("is_read_only"), version, *(func.count(one) for one in public)).where(is_the_task)
 
-is_completed = bindparam("is_completed", type_=Boolean)
+SORT_KEYS: dict[Sort, ColumnElement[Any]] = {
+    "created": task.c.id,
+    "updated": task.c.updated_at,
+    "title": sort_title(task.c.title),
+}
 
-LIST_TASKS = (
-    select(*public)
-    # An absent filter costs the plan nothing.
-    .where(is_owned, is_completed.is_(None) | (task.c.completed == is_completed))
-    .order_by(task.c.id)
-    .limit(bindparam("limit", type_=BigInteger))
-    .offset(bindparam("offset", type_=BigInteger))
-)
+
+def list_tasks(sort: Sort, order: Order) -> Select[Any]:
+    """Builds the statement of a page of tasks. It always returns a row, for the version of the list: one without a task
+    if there is none, or if the version is one of the `seen`, for which no task is read.
+    """
+    is_descending = order == "desc"
+    key, after_id = SORT_KEYS[sort], bindparam("after_id", type_=BigInteger)
+    if sort == "created":
+        # Neutral bounds rather than an absent filter, since these make a range of the index.
+        is_after = (
+            task.c.id <= func.coalesce(after_id - 1, BIGGEST_INTEGER)
+            if is_descending
+            else task.c.id > func.coalesce(after_id, 0)
+        )
+    else:
+        place, after = tuple_(key, task.c.id), tuple_(bindparam("after_key", type_=key.type), after_id)
+        is_after = after_id.is_(None) | (place < after if is_descending else place > after)
+
+    def in_order(*keys: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        return [one.desc() if is_descending else one for one in keys]
+
+    current = select(version).subquery()
+    seen = select(current.c.version, current.c.version.in_(integers("seen")).label("is_seen")).cte("list")
+    page = (
+        select(*public, key.label("sort_key"))
+        .where(is_owned, has_status, is_found, is_after)
+        .order_by(*in_order(key, task.c.id))
+        .limit(case((select(seen.c.is_seen).scalar_subquery(), 0), else_=bindparam("limit", type_=BigInteger)))
+        .offset(bindparam("offset", type_=BigInteger))
+        .subquery("page")
+    )
+    count = select(func.count()).select_from(task).where(is_owned, has_status, is_found).scalar_subquery()
+    is_counted = bindparam("is_counted", type_=Boolean) & not_(seen.c.is_seen)
+    return (
+        select(*seen.c, case((is_counted, count)).label("total"), *page.c)
+        .select_from(seen.outerjoin(page, true()))
+        .order_by(*in_order(page.c.sort_key, page.c.id))
+    )
+
+
+LIST_TASKS = {(sort, order): list_tasks(sort, order) for sort in get_args(Sort) for order in get_args(Order)}
 
 # With a key that the owner has used, this creates nothing and returns that key's task, now marked as replayed, or no
 # row if the content differs. Without a key nothing can conflict.
+new_task: dict[str, ColumnElement[Any]] = {
+    "user_id": owner,
+    "title": bindparam("new_title", type_=String),
+    "description": bindparam("new_description", type_=String),
+    "completed": bindparam("new_completed", type_=Boolean),
+    "created_at": now,
+    "updated_at": now,
+    "idempotency_key": bindparam("key", type_=String),
+    "idempotency_digest": bindparam("digest", type_=LargeBinary),
+    "idempotency_replayed": false(),
+}
+# DO NOTHING would return no row; an update waits for a concurrent twin and returns its row.
+on_key: dict[str, Any] = {
+    "index_elements": [task.c.user_id, task.c.idempotency_key],
+    "index_where": models.HAS_KEY,
+    "set_": {"idempotency_replayed": true()},
+}
+is_same = task.c.idempotency_digest == literal_column("excluded.idempotency_digest")
 CREATE_TASK = (
     insert(task)
-    .values(
-        user_id=owner,
-        title=bindparam("new_title", type_=String),
-        description=bindparam("new_description", type_=String),
-        completed=False,
-        created_at=now,
-        updated_at=now,
-        idempotency_key=bindparam("key", type_=String),
-        idempotency_digest=bindparam("digest", type_=LargeBinary),
-        idempotency_replayed=false(),
-    )
-    .on_conflict_do_update(
-        index_elements=[task.c.user_id, task.c.idempotency_key],
-        index_where=models.HAS_KEY,
-        # DO NOTHING would return no row; an update waits for a concurrent twin and returns its row.
-        set_={"idempotency_replayed": true()},
-        where=task.c.idempotency_digest == literal_column("excluded.idempotency_digest"),
-    )
+    .values(new_task)
+    .on_conflict_do_update(**on_key, where=is_same)
     .returning(*public, task.c.idempotency_replayed)
+)
+
+
+def locked(*conditions: ColumnElement[bool], limit: int | None = None) -> Select[int]:
+    """Locks the owner's tasks in the order of their ids and selects these: statements that lock in different orders
+    would wait for each other.
+    """
+    tasks = select(task.c.id).where(is_owned, *conditions).order_by(task.c.id).limit(limit).with_for_update()
+    return select(tasks.cte("locked").c.id)
+
+
+# Creates a list of tasks, all or none: for a key with another digest it sets a null, which the column refuses.
+item = element("items")
+new_item: dict[str, ColumnElement[Any]] = new_task | {
+    "title": item["title"].as_string(),
+    "description": item["description"].as_string(),
+    "completed": item["completed"].as_boolean(),
+    "idempotency_key": item["key"].as_string(),
+}
+known = locked(task.c.idempotency_key.in_(select(element("items")["key"].as_string()))).subquery()
+CREATE_TASKS = (
+    insert(task)
+    .from_select(
+        list(new_item),
+        select(*new_item.values())
+        # Always true: it locks the tasks that exist, before the items update them in an order of their own.
+        .where(select(func.count(known.c.id)).scalar_subquery() >= 0)
+        .order_by(item["number"].as_integer()),
+    )
+    .on_conflict_do_update(**on_key | {"set_": on_key["set_"] | {"completed": case((is_same, task.c.completed))}})
+    .returning(*public, task.c.idempotency_key, task.c.idempotency_replayed)
 )
 
 # One statement for every subset of fields. A null title or completed means that it wasn't sent; a description, which
@@ -132,11 +269,39 @@ UPDATE_TASK = (
     .returning(*public)
 )
 
-TOGGLE_TASK = (
-    update(task)
-    .where(is_the_task)
-    .values(completed=not_(task.c.completed), updated_at=next_update(now, task.c.updated_at))
-    .returning(*public)
-)
+new_completed = bindparam("new_completed", type_=Boolean)
+completion: dict[str, Any] = {
+    # A null flips it.
+    "completed": func.coalesce(new_completed, not_(task.c.completed)),
+    "updated_at": case(
+        (task.c.completed == new_completed, task.c.updated_at), else_=next_update(now, task.c.updated_at)
+    ),
+}
+COMPLETE_TASK = update(task).where(is_the_task).values(completion).returning(*public)
+IS_NAMED = task.c.id.in_(integers("ids"))
+COMPLETE_TASKS = update(task).where(is_owned, task.c.id.in_(locked(IS_NAMED))).values(completion).returning(*public)
 
-DELETE_TASK = delete(task).where(is_the_task).returning(task.c.id)
+DELETE_TASK = delete(task).where(is_the_task).returning(task.c.id, task.c.updated_at)
+DELETE_TASKS = delete(task).where(is_owned, task.c.id.in_(locked(IS_NAMED))).returning(task.c.id)
+CLEAR_TASKS = delete(task).where(is_owned, task.c.id.in_(locked(has_status, limit=1000))).returning(task.c.id)
+
+
+def if_match(write: Update | Delete) -> CompoundSelect[Any]:
+    """Makes a write conditional: done only if the task's `updated_at` is one of the `tags`. Its row says whether it
+    `is_done`, and is the task's present state if not.
+
+    The row is locked first and the tag is compared with what the lock gave: the statement's own snapshot would show the
+    loser of a race what was there before the winner. For Postgres; SQLite has no such CTE, and needs none.
+    """
+    seen = select(*public).where(is_the_task).with_for_update().cte("seen")
+    tags = bindparam("tags", type_=ARRAY(UTCDateTime()))
+    done = write.where(select(seen.c.updated_at).scalar_subquery() == any_(tags)).cte("done")
+    return union_all(
+        select(*done.c, true().label("is_done")),
+        select(*(seen.c[one.name] for one in done.c), false()).where(not_(exists(select(done.c.id)))),
+    ).execution_options(is_write=True)
+
+
+IF_MATCH: dict[Update | Delete, CompoundSelect[Any]] = {
+    write: if_match(write) for write in (UPDATE_TASK, COMPLETE_TASK, DELETE_TASK)
+}

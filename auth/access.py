@@ -1,5 +1,5 @@
 """Verifies access: the user of the token must be the user in the path."""
-# [Task]: T014, T020, T021, T022, T028, T096 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md
+# [Task]: T014, T020, T021, T022, T028, T096, T144 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md
 
 import hmac
 import logging
@@ -42,9 +42,11 @@ class UserDatabase:
     """The database for one user, who is the `owner` of every statement."""
 
     def __init__(self, user_id: str, database: Database, fetch: Fetch | None = None) -> None:
+        self.user_id = user_id
         self._owner = {"owner": user_id}
         self._database = database
         self._fetch = fetch or database.fetch
+        self.is_postgres = database.is_postgres
 
     async def all(self, statement: Executable, **parameters: Any) -> list[Row]:
         """Runs one statement and returns its rows. Raises `ServiceUnavailable`."""
@@ -65,7 +67,7 @@ class UserDatabase:
                 result = await connection.execute(statement, parameters)
                 return [dict(row) for row in result.mappings()]
 
-            yield UserDatabase(self._owner["owner"], self._database, fetch)
+            yield UserDatabase(self.user_id, self._database, fetch)
 
 
 class AuthorizedRequest(Request):
@@ -97,12 +99,13 @@ class UserAccess(SecurityBase):
         except ServiceUnavailable:
             TOKEN_VERDICTS.labels("unverifiable").inc()
             raise
-        if subject != user_id:
+        # Without a user in the path it is the token's.
+        if user_id not in {subject, ""}:
             TOKEN_VERDICTS.labels("forbidden").inc()
             logger.warning("Forbidden: a valid token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
         ACCEPTED.inc()
-        return UserDatabase(user_id, request.app.state.database)
+        return UserDatabase(subject, request.app.state.database)
 
 
 def verify_scraper(request: Request) -> None:

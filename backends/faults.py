@@ -8,6 +8,7 @@ from enum import StrEnum
 from sqlite3 import (
     SQLITE_BUSY,
     SQLITE_CANTOPEN,
+    SQLITE_CONSTRAINT_NOTNULL,
     SQLITE_CORRUPT,
     SQLITE_FULL,
     SQLITE_IOERR,
@@ -20,7 +21,12 @@ from sqlite3 import (
 from ssl import SSLError
 from typing import Any, Self
 
-from asyncpg import InternalClientError, InvalidCachedStatementError, TargetServerAttributeNotMatched
+from asyncpg import (
+    InternalClientError,
+    InvalidCachedStatementError,
+    NotNullViolationError,
+    TargetServerAttributeNotMatched,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -143,12 +149,22 @@ class DatabaseUnavailable(ServiceUnavailable):
             TIMEOUTS.labels(self.fault.row.limit).inc()
 
 
+class NullRefused(Exception):
+    """A column refused a null."""
+
+
 @contextmanager
 def translate_faults() -> Iterator[None]:
-    """Raises `DatabaseUnavailable` in place of a fault, and leaves other errors as they are."""
+    """Raises `DatabaseUnavailable` in place of a fault, `NullRefused` for a null, and leaves other errors alone."""
     try:
         yield
     except Exception as error:
+        cause = driver_error(error)
+        if (
+            isinstance(cause, NotNullViolationError)
+            or getattr(cause, "sqlite_errorcode", 0) == SQLITE_CONSTRAINT_NOTNULL
+        ):
+            raise NullRefused from error
         if isinstance(error, ServiceUnavailable) or (fault := fault_of(error)) is None:
             raise
         raise DatabaseUnavailable(error, fault) from error

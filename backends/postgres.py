@@ -123,7 +123,7 @@ class Postgres:
             prepared = connection.info.get(sql)
             if prepared is None:
                 prepared = connection.info[sql] = await driver.prepare(sql)
-            is_undone = statement.is_select
+            is_undone = statement.is_select and not statement.get_execution_options().get("is_write")
             records = await prepared.fetch(*[values[name] for name in names])
             is_broken = False
         except Exception as error:

@@ -62,6 +62,8 @@ def open_existing(_dialect: Any, _place: Any, arguments: list[Any], options: dic
 
 def prepare_connection(connection: Any, _place: Any) -> None:
     connection.create_function("next_update", 2, next_update, deterministic=True)
+    connection.create_function("strpos", 2, strpos, deterministic=True)
+    connection.create_function("lower", 1, lower, deterministic=True)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
@@ -74,6 +76,16 @@ def next_update(now: str, updated_at: str) -> str:
     """SQLite's side of `statements.next_update`, on timestamps as SQLAlchemy stores them."""
     tick = datetime.fromisoformat(updated_at) + timedelta(microseconds=1)
     return max(now, tick.isoformat(" ", "microseconds"))
+
+
+def strpos(text: str | None, part: str) -> int | None:
+    """Postgres' function of this name."""
+    return None if text is None else text.find(part) + 1
+
+
+def lower(text: str | None) -> str | None:
+    """The lower case of all letters; SQLite's own has that of ASCII's."""
+    return None if text is None else text.lower()
 
 
 def begin_immediate(connection: Any) -> None:

@@ -10,18 +10,29 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
+from errors import invalid_request
 from models import IDEMPOTENCY_KEY_LENGTH
 
 HEADER = "Idempotency-Key"
+EXPOSED_HEADERS = ("Location", "Idempotency-Replayed")
 KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
 # Documented here, since a header that a route declares costs 24 µs, and FastAPI would accept several.
-PARAMETER: dict[str, Any] = {
-    "name": HEADER,
-    "in": "header",
-    "required": False,
-    "description": "Any text of this request's own, a UUID for example. Sent again with the same body, it makes nothing"
-    " new: the answer is the task that the first one made.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"},
+# Not declared as a parameter, which would cost 24 µs and accept several.
+KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"}
+DOCUMENTED: dict[str, Any] = {
+    "responses": {201: {"headers": {name: {"schema": {"type": "string"}} for name in EXPOSED_HEADERS}}},
+    "openapi_extra": {
+        "parameters": [
+            {
+                "name": HEADER,
+                "in": "header",
+                "required": False,
+                "description": "Any text of this request's own, a UUID for example. Sent again with the same body, it"
+                " makes nothing new: the answer is what the first one made.",
+                "schema": KEY_SCHEMA,
+            }
+        ]
+    },
 }
 
 
@@ -31,14 +42,18 @@ def read_key(request: Request) -> str | None:
     """
     keys = request.headers.getlist(HEADER)
     if keys and (len(keys) > 1 or not KEY.fullmatch(keys[0])):
-        raise refused(
-            f"The key should be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters", "idempotency_key_invalid"
-        )
+        message = f"The key should be 1 to {IDEMPOTENCY_KEY_LENGTH} visible ASCII characters"
+        raise invalid_request(("header", HEADER), message, "idempotency_key_invalid")
     return keys[0] if keys else None
 
 
-def refused(message: str, kind: str) -> RequestValidationError:
-    return RequestValidationError([{"loc": ("header", HEADER), "msg": message, "type": kind}])
+def reused() -> RequestValidationError:
+    return invalid_request(("header", HEADER), "The key was used with another body", "idempotency_key_reused")
+
+
+def item_keys(key: str | None, count: int) -> list[str | None]:
+    """Returns a key for each item of a list. None is the key of a single task, since those hold no blank."""
+    return [key and f"{sha256(key.encode()).hexdigest()} {number}" for number in range(count)]
 
 
 def digest_of(content: BaseModel) -> bytes:

@@ -1,5 +1,5 @@
-"""The class of all task routes: the access check, the strict reading of a body, and the refusals."""
-# [Task]: T021, T064, T065, T076, T080, T096, T100 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+"""The class of all task routes: their paths, the access check, the strict reading of a body, and the refusals."""
+# [Task]: T021, T064, T065, T076, T080, T096, T100, T138, T144 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import re
@@ -11,6 +11,8 @@ from fastapi import HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
+from starlette.convertors import Convertor, StringConvertor, register_url_convertor
+from starlette.routing import compile_path
 
 from auth.access import AuthorizedRequest, verify_user_access
 from metrics import TIMEOUTS
@@ -49,6 +51,28 @@ BAD_BODY = {
 }
 
 
+class UserSegment(Convertor[str]):
+    """`/{user_id}`, or nothing for the token's own user. A path that can be read both ways has its user."""
+
+    regex = "/[^/]+|(?!/[^/]+/tasks(?:/|$))"
+
+    def convert(self, value: str) -> str:
+        return value.removeprefix("/")
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+class TaskSegment(StringConvertor):
+    """Any segment that isn't a path of its own."""
+
+    regex = "(?!bulk$)[^/]+"
+
+
+register_url_convertor("user", UserSegment())
+register_url_convertor("task", TaskSegment())
+
+
 class VerifiedRequest(AuthorizedRequest):
     """A request whose access is verified, and whose body is read and parsed."""
 
@@ -64,16 +88,18 @@ class VerifiedRequest(AuthorizedRequest):
 
 
 class TaskRoute(APIRoute):
-    """A route on a user's tasks, which reads the declared body strictly and only after the access check. FastAPI by
-    itself would read and parse a stranger's body before it ran any dependency.
+    """A route on a user's tasks, also at the path without the user, which reads the declared body strictly and only
+    after the access check. FastAPI by itself would read and parse a stranger's body before it ran any dependency.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         refusals = REFUSALS | (NO_TASK if "{task_id}" in path else {})
-        if not {"POST", "PUT"}.isdisjoint(options["methods"]):
+        if not {"POST", "PUT", "PATCH"}.isdisjoint(options["methods"]):
             refusals |= BAD_BODY
         options["responses"] = refusals | (options["responses"] or {})
         super().__init__(path, endpoint, **options | {"strict_content_type": False})
+        pattern = path.replace("/{user_id}", "{user_id:user}").replace("{task_id}", "{task_id:task}")
+        self.path_regex, _, self.param_convertors = compile_path(pattern)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -96,18 +122,20 @@ class TaskRoute(APIRoute):
             verified = VerifiedRequest({**request.scope, "headers": headers}, request.receive)
             verified.user_database = await verify_user_access(request, request.path_params["user_id"])
         verified.idempotency_key = read_key(request) if request.method == "POST" else None
-        verified.content = await read_body(request)
-        verified.value = parse_json(verified.content)
+        is_required = self.body_field is not None and self.body_field.field_info.is_required()
+        verified.content = await read_body(request, is_required=is_required)
+        verified.value = parse_json(verified.content) if verified.content or is_required else None
         return verified
 
 
-async def read_body(request: Request) -> bytes:
+async def read_body(request: Request, *, is_required: bool) -> bytes:
     """Reads the body. Answers 415 to any media type but JSON, 413 to more than 64 KiB, declared or received, and 408
-    to a body that is incomplete after `BODY_TIMEOUT`.
+    to a body that is incomplete after `BODY_TIMEOUT`. A body that may be absent has no type then.
     """
     media_types = [one.partition(";")[0].strip(" \t").lower() for one in request.headers.getlist("content-type")]
-    if media_types != ["application/json"]:
-        raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
+    is_json = media_types == ["application/json"]
+    if is_required and not is_json:
+        raise not_json()
     # The first twenty digits are enough, and Python refuses to parse five thousand.
     declared = request.headers.get("content-length", "").lstrip("0")[:20]
     if declared.isascii() and declared.isdigit() and int(declared) > MAX_BODY_BYTES:
@@ -125,7 +153,13 @@ async def read_body(request: Request) -> bytes:
         # The rest of the body may still arrive, and must not pass for the next request (RFC 9110, section 15.5.9).
         headers = {"Connection": "close"}
         raise HTTPException(status.HTTP_408_REQUEST_TIMEOUT, "The body did not arrive in time", headers) from None
+    if body and not is_json:
+        raise not_json()
     return bytes(body)
+
+
+def not_json() -> HTTPException:
+    return HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
 
 
 def too_large() -> HTTPException:

@@ -1,98 +1,195 @@
 """The task endpoints. Each runs one SQL statement with the user as its owner."""
-# [Task]: T001, T002, T003, T004, T005, T006, T013, T090 [From]: specs/features/task-crud.md, specs/reliability.md
+# [Task]: T001, T002, T003, T004, T005, T006, T013, T090, T129, T130, T131, T132, T133, T135, T136, T137, T138, T139, T140, T141, T142 [From]: specs/features/task-crud.md, specs/reliability.md
 
+import json
 from datetime import UTC, datetime
-from operator import attrgetter
+from operator import itemgetter
 from typing import Annotated
-from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Path, Query, Response, status
+from fastapi import APIRouter, Body, Path, Query, Request, Response, status
+from fastapi.responses import JSONResponse
 from pydantic import MISSING
+from pydantic.alias_generators import to_camel
 
 import statements
 from auth.access import CurrentUser
+from backends.faults import NullRefused
 from db import Row
-from routes.idempotency import PARAMETER, digest_of, refused
-from routes.task_route import TEXT_HEADER, TaskRoute, VerifiedRequest
-from schemas import TASK, TASKS, Completed, Limit, Offset, TaskCreate, TaskId, TaskPublic, TaskUpdate
+from errors import invalid_request
+from routes import conditional, idempotency, paging
+from routes.conditional import (
+    ANY,
+    check_tag,
+    is_named,
+    list_tag,
+    or_404,
+    read_if_match,
+    read_tags,
+    run_if_match,
+    seen_versions,
+    tag_of,
+)
+from routes.idempotency import digest_of, item_keys, reused
+from routes.paging import next_link, path_of, read_cursor, refuse_repeated
+from routes.task_route import TaskRoute, VerifiedRequest
+from schemas import (
+    TASK,
+    TASKS,
+    DeletedTasks,
+    DeleteQuery,
+    ListQuery,
+    TaskComplete,
+    TaskCreate,
+    TaskId,
+    TaskPublic,
+    TasksComplete,
+    TasksCreate,
+    TaskUpdate,
+)
 
-EXPOSED_HEADERS = ("Location", "Idempotency-Replayed")
+EXPOSED_HEADERS = (*idempotency.EXPOSED_HEADERS, *conditional.EXPOSED_HEADERS, *paging.EXPOSED_HEADERS)
 
 TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
 
 router = APIRouter(
-    prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=TaskRoute, generate_unique_id_function=attrgetter("name")
+    prefix="/api/{user_id}/tasks",
+    tags=["tasks"],
+    route_class=TaskRoute,
+    generate_unique_id_function=lambda route: to_camel(route.name),
 )
 
-
-def or_404(row: Row | None) -> Row:
-    """Returns the row, or answers 404, whether the task doesn't exist or is another user's."""
-    if row is None:
-        raise HTTPException(status.HTTP_404_NOT_FOUND, "Task not found")
-    return row
+FLIP = TaskComplete()
 
 
 def task_response(row: Row | None, status_code: int = status.HTTP_200_OK) -> Response:
-    return Response(TASK.dump_json(or_404(row)), status_code, media_type="application/json")
+    row = or_404(row)
+    headers = {"ETag": tag_of(row["updated_at"])}
+    return Response(TASK.dump_json(row), status_code, headers, media_type="application/json")
 
 
-@router.get("", response_model=list[TaskPublic])
-async def list_tasks(
-    user: CurrentUser,
-    limit: Annotated[Limit, Query(description="How many tasks at most.")] = 100,
-    offset: Annotated[Offset, Query(description="How many tasks to pass over.")] = 0,
-    skip: Annotated[Offset, Query(description="Another name for `offset`.")] = 0,
-    completed: Annotated[Completed, Query(description="Only these, or only those.")] = None,
-) -> Response:
-    """The user's tasks, oldest first."""
-    rows = await user.all(statements.LIST_TASKS, is_completed=completed, limit=limit, offset=offset or skip)
-    return Response(TASKS.dump_json(rows), media_type="application/json")
+@router.get("", response_model=list[TaskPublic], **paging.DOCUMENTED)
+async def list_tasks(request: Request, user: CurrentUser, query: Annotated[ListQuery, Query()]) -> Response:
+    """The user's tasks, page by page: `Link` names the next page as long as there is one."""
+    refuse_repeated(request)
+    tags = read_tags(request, "if-none-match")
+    rows = await user.all(
+        statements.LIST_TASKS[query.sort, query.order],
+        is_completed=query.is_completed,
+        search=query.search or None,
+        limit=0 if tags == ANY else query.limit + 1,
+        offset=query.first,
+        is_counted=query.count,
+        seen=json.dumps(seen_versions(user, tags)),
+        **read_cursor(query),
+    )
+    headers = {"ETag": list_tag(user, rows[0]["version"])}
+    if tags == ANY or rows[0]["is_seen"]:
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
+    if query.count:
+        headers["X-Total-Count"] = str(rows[0]["total"])
+    if len(rows) > query.limit:
+        headers["Link"] = next_link(request, query, rows[query.limit - 1])
+    # The only row may be there for the version alone.
+    tasks = rows[: query.limit] if rows[0]["id"] else []
+    return Response(TASKS.dump_json(tasks), headers=headers, media_type="application/json")
 
 
-@router.post(
-    "",
-    status_code=status.HTTP_201_CREATED,
-    response_model=TaskPublic,
-    responses={201: {"headers": dict.fromkeys(EXPOSED_HEADERS, TEXT_HEADER)}},
-    openapi_extra={"parameters": [PARAMETER]},
-)
+@router.post("", status_code=status.HTTP_201_CREATED, response_model=TaskPublic, **idempotency.DOCUMENTED)
 async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCreate) -> Response:
-    """A new task of the user, not completed. `Location` names it. With an `Idempotency-Key` it can be sent again, with
-    the same body, until it is answered: it makes one task.
+    """A new task of the user. `Location` names it. With an `Idempotency-Key` it can be sent again, with the same body,
+    until it is answered: it makes one task.
     """
     key = request.idempotency_key
     row = await user.one(
         statements.CREATE_TASK,
         new_title=task.title,
         new_description=task.description,
+        new_completed=task.completed,
         now=datetime.now(UTC),
         key=key,
         digest=digest_of(task) if key else None,
     )
     if row is None:
-        raise refused("The key was used with another body", "idempotency_key_reused")
+        raise reused()
     response = task_response(row, status.HTTP_201_CREATED)
-    # The path already begins with the root path, which may end in a slash (`--root-path /v1/`).
-    prefix, path = request.scope.get("root_path", ""), request.scope["path"]
-    response.headers["Location"] = f"{quote(prefix.rstrip('/') + path.removeprefix(prefix))}/{row['id']}"
+    response.headers["Location"] = f"{path_of(request)}/{row['id']}"
     if row["idempotency_replayed"]:
         response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-@router.get("/{task_id}", response_model=TaskPublic)
-async def get_task(user: CurrentUser, task_id: TaskIdPath) -> Response:
+@router.delete("", response_model=DeletedTasks)
+async def delete_tasks(request: Request, user: CurrentUser, query: Annotated[DeleteQuery, Query()]) -> Response:
+    """Deletes the tasks of a `status`, oldest first and at most 1000, or those of some `ids`. Fewer than 1000 in the
+    answer means that none is left.
+    """
+    refuse_repeated(request)
+    if query.ids is not None:
+        rows = await user.all(statements.DELETE_TASKS, ids=json.dumps(list(map(int, query.ids.split(",")))))
+    elif query.model_fields_set:
+        rows = await user.all(statements.CLEAR_TASKS, is_completed=query.is_completed)
+    else:
+        raise invalid_request(("query", "status"), "One of status, completed and ids is needed", "missing")
+    return JSONResponse({"ids": sorted(row["id"] for row in rows)})
+
+
+@router.post("/bulk", status_code=status.HTTP_201_CREATED, response_model=list[TaskPublic], **idempotency.DOCUMENTED)
+async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: TasksCreate) -> Response:
+    """New tasks of the user, all or none, answered in the order sent. With an `Idempotency-Key` the list can be sent
+    again, like a single task.
+    """
+    key = request.idempotency_key
+    keys = item_keys(key, len(content.tasks))
+    items = [
+        {"number": number, "key": keys[number], "title": task.title, "description": task.description}
+        | {"completed": task.completed}
+        for number, task in enumerate(content.tasks)
+    ]
+    try:
+        rows = await user.all(
+            statements.CREATE_TASKS,
+            items=json.dumps(items),
+            now=datetime.now(UTC),
+            digest=digest_of(content) if key else None,
+        )
+    except NullRefused:
+        raise reused() from None
+    # An item that was made anew is out of the order of ids.
+    rows.sort(key=lambda row: (keys.index(row["idempotency_key"]), row["id"]))
+    headers = {"Idempotency-Replayed": "true"} if any(row["idempotency_replayed"] for row in rows) else None
+    return Response(TASKS.dump_json(rows), status.HTTP_201_CREATED, headers, media_type="application/json")
+
+
+@router.patch("/bulk", response_model=list[TaskPublic])
+async def complete_tasks(user: CurrentUser, content: TasksComplete) -> Response:
+    """Sets `completed` of those `ids` that are the user's tasks, and answers these, ascending."""
+    rows = await user.all(
+        statements.COMPLETE_TASKS, ids=json.dumps(content.ids), new_completed=content.completed, now=datetime.now(UTC)
+    )
+    rows.sort(key=itemgetter("id"))
+    return Response(TASKS.dump_json(rows), media_type="application/json")
+
+
+@router.get("/{task_id}", response_model=TaskPublic, **conditional.READ)
+async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
     """One task of the user."""
-    return task_response(await user.one(statements.GET_TASK, task_id=task_id))
+    row = or_404(await user.one(statements.GET_TASK, task_id=task_id))
+    if is_named(request, tag := tag_of(row["updated_at"])):
+        return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": tag})
+    return task_response(row)
 
 
-@router.put("/{task_id}", response_model=TaskPublic)
-async def update_task(user: CurrentUser, task_id: TaskIdPath, task: TaskUpdate) -> Response:
+@router.put("/{task_id}", response_model=TaskPublic, **conditional.WRITE)
+@router.patch("/{task_id}", name="patch_task", response_model=TaskPublic, **conditional.WRITE)
+async def update_task(request: Request, user: CurrentUser, task_id: TaskIdPath, task: TaskUpdate) -> Response:
     """Changes the fields that are sent; what is absent stays."""
     if not task.model_fields_set:
-        return task_response(await user.one(statements.GET_TASK, task_id=task_id))
-    row = await user.one(
+        times = read_if_match(request)
+        return task_response(check_tag(await user.one(statements.GET_TASK, task_id=task_id), times))
+    row = await run_if_match(
+        user,
         statements.UPDATE_TASK,
+        request,
         task_id=task_id,
         new_title=None if task.title is MISSING else task.title,
         sets_description=task.description is not MISSING,
@@ -103,14 +200,24 @@ async def update_task(user: CurrentUser, task_id: TaskIdPath, task: TaskUpdate) 
     return task_response(row)
 
 
-@router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_task(user: CurrentUser, task_id: TaskIdPath) -> Response:
+@router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, **conditional.WRITE)
+async def delete_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
     """Deletes one task of the user."""
-    or_404(await user.one(statements.DELETE_TASK, task_id=task_id))
+    await run_if_match(user, statements.DELETE_TASK, request, task_id=task_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
-@router.patch("/{task_id}/complete", response_model=TaskPublic)
-async def toggle_task(user: CurrentUser, task_id: TaskIdPath) -> Response:
-    """Flips `completed`. Takes no body."""
-    return task_response(await user.one(statements.TOGGLE_TASK, task_id=task_id, now=datetime.now(UTC)))
+@router.patch("/{task_id}/complete", response_model=TaskPublic, **conditional.WRITE)
+async def complete_task(
+    request: Request, user: CurrentUser, task_id: TaskIdPath, content: Annotated[TaskComplete, Body()] = FLIP
+) -> Response:
+    """Sets `completed`, which can be sent again, or flips it if it isn't sent."""
+    row = await run_if_match(
+        user,
+        statements.COMPLETE_TASK,
+        request,
+        task_id=task_id,
+        new_completed=None if content.completed is MISSING else content.completed,
+        now=datetime.now(UTC),
+    )
+    return task_response(row)

@@ -70,7 +70,7 @@ def test_the_check_of_owners_can_fail() -> None:
     assert not names_its_owner(task.select().where(any_task | (task.c.user_id == owner)))
     assert not names_its_owner(task.select().where(task.c.user_id == "somebody"))
     assert not names_its_owner(task.update().values(user_id=owner))
-    assert not names_its_owner(statements.TOGGLE_TASK.values(user_id="somebody"))
+    assert not names_its_owner(statements.COMPLETE_TASK.values(user_id="somebody"))
     assert not names_its_owner(task.insert().values(title="x"))
     upsert = insert(task).values(user_id=owner)
     of_anyone = upsert.on_conflict_do_nothing(index_elements=[task.c.idempotency_key])
@@ -82,7 +82,7 @@ def test_the_check_of_owners_can_fail() -> None:
 @pytest.mark.requirement("T014")
 def test_all_statements_are_walked() -> None:
     assert set(TASK_STATEMENTS) == {
-        *("GET_TASK", "LIST_TASKS", "CREATE_TASK", "UPDATE_TASK", "TOGGLE_TASK", "DELETE_TASK", "LOOK")
+        *("GET_TASK", "LIST_TASKS", "CREATE_TASK", "UPDATE_TASK", "COMPLETE_TASK", "DELETE_TASK", "LOOK")
     }
 
 
@@ -144,13 +144,13 @@ async def test_time_moves_even_where_the_clock_goes_back(service: Service, alice
 
     for clock in (before - timedelta(days=1), before, before):
         (row,) = await database.fetch(
-            statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": clock}
+            statements.COMPLETE_TASK, {"owner": alice.id, "task_id": created["id"], "now": clock}
         )
         assert row["updated_at"] == before + timedelta(microseconds=1)
         before = row["updated_at"]
 
     later = datetime(2300, 1, 1, tzinfo=UTC)
-    (row,) = await database.fetch(statements.TOGGLE_TASK, {"owner": alice.id, "task_id": created["id"], "now": later})
+    (row,) = await database.fetch(statements.COMPLETE_TASK, {"owner": alice.id, "task_id": created["id"], "now": later})
     assert row["updated_at"] == later
     assert row["created_at"] == datetime.fromisoformat(created["created_at"])
 

@@ -1,0 +1,129 @@
+"""Entity tags, and requests that depend on them (RFC 9110, sections 8.8.3 and 13.1)."""
+# [Task]: T136, T137 [From]: specs/features/task-crud.md
+
+import re
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+from fastapi import HTTPException, Request, status
+from sqlalchemy import Delete, Update
+
+import statements
+from auth.access import UserDatabase
+from db import Row
+from errors import invalid_request
+from routes.task_route import TEXT_HEADER, problem
+
+EXPOSED_HEADERS = ("ETag",)
+ETAG = {"headers": {"ETag": TEXT_HEADER}}
+
+
+def condition(name: str, description: str) -> dict[str, Any]:
+    """Documents a header: declared as a parameter of a route, it would cost every request 24 µs."""
+    return {"parameters": [{"name": name, "in": "header", "description": description, **TEXT_HEADER}]}
+
+
+IF_NONE_MATCH = condition("If-None-Match", "Entity tags: with one that is still current, the answer is 304.")
+READ: dict[str, Any] = {
+    "responses": {200: ETAG, 304: {"description": "It is as it was", **ETAG}},
+    "openapi_extra": IF_NONE_MATCH,
+}
+WRITE: dict[str, Any] = {
+    "responses": {412: problem("The task has changed; `ETag` is its present tag", **ETAG)},
+    "openapi_extra": condition("If-Match", "Entity tags, at most 16: it is done only if one of them is the task's."),
+}
+
+TAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
+MOST_TAGS = 16
+ANY = ["*"]
+
+
+def tag_of(updated_at: datetime) -> str:
+    """The entity tag of a task: its `updated_at`, as it is in the JSON."""
+    return f'"{updated_at.isoformat().replace("+00:00", "Z")}"'
+
+
+def read_tags(request: Request, header: str) -> list[str]:
+    """Reads a list of tags, each without its `W/`, or `ANY`. What is no such list has none."""
+    text = ",".join(request.headers.getlist(header)).strip(" \t")
+    separators = TAG.split(text)
+    is_list = not any(one.strip(" \t,") for one in separators) and all("," in one for one in separators[1:-1])
+    return ANY if text == "*" else [tag.removeprefix("W/") for tag in TAG.findall(text)] if is_list else []
+
+
+def list_tag(user: UserDatabase, version: int | str) -> str:
+    """The entity tag of a user's list, which differs from all other users': a browser may have kept the answer that
+    another user got at the same `/api/tasks`.
+    """
+    return f'W/"{crc32(user.user_id.encode()):08x}-{version}"'
+
+
+def seen_versions(user: UserDatabase, tags: list[str]) -> list[int]:
+    """Returns the versions of the list that these tags name."""
+    found = re.compile(list_tag(user, "([0-9]{1,18})").removeprefix("W/"))
+    return [int(match[1]) for tag in tags if (match := found.fullmatch(tag))]
+
+
+def is_named(request: Request, tag: str) -> bool:
+    """Whether `If-None-Match` names this tag of a task."""
+    tags = read_tags(request, "if-none-match")
+    return tags == ANY or tag in tags
+
+
+def read_if_match(request: Request) -> list[datetime] | None:
+    """Reads which `updated_at` the task may have, or None for any. Raises `RequestValidationError` for what is no list
+    of 1 to 16 tags.
+    """
+    if "if-match" not in request.headers:
+        return None
+    tags = read_tags(request, "if-match")
+    if not 1 <= len(tags) <= MOST_TAGS:
+        raise invalid_request(("header", "If-Match"), f"Should be * or 1 to {MOST_TAGS} entity tags", "entity_tags")
+    return None if tags == ANY else [time for tag in tags if (time := read_time(tag))]
+
+
+def read_time(tag: str) -> datetime | None:
+    """Reads a tag of ours. Any other is None, and matches no task."""
+    try:
+        time = datetime.fromisoformat(tag.strip('"'))
+    except ValueError:
+        return None
+    return time if tag_of(time) == tag else None
+
+
+async def run_if_match(user: UserDatabase, write: Update | Delete, request: Request, **parameters: Any) -> Row:
+    """Runs a write on a task, if `If-Match` allows it. Answers 404 if there is no such task, and 412 with its present
+    tag if it has another.
+    """
+    times = read_if_match(request)
+    if times is None:
+        return or_404(await user.one(write, **parameters))
+    if user.is_postgres:
+        row = or_404(await user.one(statements.IF_MATCH[write], tags=times, **parameters))
+        if not row["is_done"]:
+            raise changed(row)
+        return row
+    async with user.transaction() as transaction:
+        check_tag(await transaction.one(statements.GET_TASK, task_id=parameters["task_id"]), times)
+        return or_404(await transaction.one(write, **parameters))
+
+
+def check_tag(row: Row | None, times: list[datetime] | None) -> Row:
+    """Returns the row if it may have this `updated_at`. Answers 404 or 412 otherwise."""
+    row = or_404(row)
+    if times is not None and row["updated_at"] not in times:
+        raise changed(row)
+    return row
+
+
+def or_404(row: Row | None) -> Row:
+    """Returns the row, or answers 404, whether the task doesn't exist or is another user's."""
+    if row is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "Task not found")
+    return row
+
+
+def changed(row: Row) -> HTTPException:
+    headers = {"ETag": tag_of(row["updated_at"])}
+    return HTTPException(status.HTTP_412_PRECONDITION_FAILED, "The task has changed", headers)
