@@ -71,6 +71,11 @@ def compile_sql(statement: ClauseElement, dialect: Dialect) -> tuple[str, Sequen
     return compiled.string, compiled.positiontup or (), values
 
 
+def reads_only(statement: Executable) -> bool:
+    """Whether a statement changes nothing. A SELECT may have a part that writes, and is marked then."""
+    return statement.is_select and not statement.get_execution_options().get("is_write")
+
+
 class Postgres:
     """Runs statements on pooled connections, which are checked at checkout without a round trip."""
 
@@ -123,7 +128,7 @@ class Postgres:
             prepared = connection.info.get(sql)
             if prepared is None:
                 prepared = connection.info[sql] = await driver.prepare(sql)
-            is_undone = statement.is_select and not statement.get_execution_options().get("is_write")
+            is_undone = reads_only(statement)
             records = await prepared.fetch(*[values[name] for name in names])
             is_broken = False
         except Exception as error:

@@ -4,7 +4,7 @@
 import hashlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ import httpx
 import jwt
 from fastapi import FastAPI
 from prometheus_client import REGISTRY
-from sqlalchemy import Delete, Insert, Select, Update
+from sqlalchemy import Delete, Insert, SelectBase, Update
 from sqlalchemy.sql import visitors
 
 import statements
@@ -100,9 +100,20 @@ class User:
         return task
 
 
-TASK_STATEMENTS = {
-    name: value for name, value in vars(statements).items() if isinstance(value, Select | Insert | Update | Delete)
-}
+STATEMENTS = SelectBase, Insert, Update, Delete
+
+
+def all_statements() -> Iterator[tuple[str, Any]]:
+    """Yields each statement of `statements.py` with its name, also those that a builder made."""
+    for name, value in vars(statements).items():
+        if isinstance(value, STATEMENTS):
+            yield name, value
+        elif isinstance(value, dict) and name.isupper():
+            made = [one for one in value.values() if isinstance(one, STATEMENTS)]
+            yield from ((f"{name} {number}", one) for number, one in enumerate(made))
+
+
+TASK_STATEMENTS = dict(all_statements())
 
 
 def check_statement(_connection: Any, statement: Any, *_: Any) -> None:
