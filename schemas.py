@@ -3,7 +3,6 @@ generated TypeScript type is optional.
 """
 # [Task]: T007, T008, T009, T010, T012, T129, T130, T131, T132, T133, T134, T138, T139, T140, T141, T142 [From]: specs/features/task-crud.md
 
-from collections.abc import Callable
 from datetime import datetime
 from operator import not_
 from typing import Annotated, Any, Literal
@@ -19,7 +18,6 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationInfo,
-    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
@@ -65,15 +63,15 @@ def only_ids(value: str) -> str:
     return value
 
 
-def not_beside(*others: str) -> Callable[[Any, ValidationInfo], Any]:
+def not_beside(*others: str) -> AfterValidator:
     """Refuses a parameter beside one of these, which are declared before it."""
 
     def check(value: Any, info: ValidationInfo) -> Any:
-        if any(info.data.get(other) is not None for other in others):
+        if any(info.data.get(other, MISSING) is not MISSING for other in others):
             raise PydanticCustomError("conflict", f"Not beside {' or '.join(others)}")
         return value
 
-    return check
+    return AfterValidator(check)
 
 
 # The patterns tell clients what is enforced elsewhere: `routes/task_route.py` refuses NUL, which Postgres can't store,
@@ -96,78 +94,69 @@ Description = Annotated[
     Field(examples=["Two litres"]),
 ]
 TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
+Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
 Sort = Literal["created", "updated", "title"]
 Order = Literal["asc", "desc"]
-# In a query, None means that a parameter is absent, since a query has no null.
-Status = Annotated[
-    Literal["all", "pending", "completed"] | None,
-    WithJsonSchema({"type": "string", "enum": ["all", "pending", "completed"]}),
+Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
+Flag = Annotated[bool, BeforeValidator(true_or_false)]
+Search = Annotated[
+    str,
+    BeforeValidator(trim),
+    StringConstraints(max_length=SEARCH_LENGTH),
+    AfterValidator(no_nul),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*$"}),
 ]
-Completed = Annotated[
-    bool | None,
-    WithJsonSchema({"type": "boolean"}),
-    BeforeValidator(true_or_false),
-    AfterValidator(not_beside("status")),
-    Field(description="`true` is `status=completed`, `false` is `status=pending`."),
-]
-Offset = Annotated[
-    int | None,
-    Field(ge=0, le=BIGGEST_INTEGER),
-    BeforeValidator(only_digits),
-    WithJsonSchema({"type": "integer", "minimum": 0, "maximum": BIGGEST_INTEGER}),
+Ids = Annotated[
+    str, AfterValidator(only_ids), Field(json_schema_extra={"pattern": "^[0-9]+(,[0-9]+)*$"}, examples=["3,5,9"])
 ]
 
 
 class TaskSelection(BaseModel, extra="forbid", frozen=True):
     """Which tasks, by whether they are completed."""
 
-    status: Status = Field(default=None, description="Only these; `all` is the default.")
-    completed: Completed = None
+    status: Literal["all", "pending", "completed"] | MISSING = Field(
+        default=MISSING, description="Only these; `all` is the default."
+    )
+    completed: Annotated[Flag | MISSING, not_beside("status")] = Field(
+        default=MISSING, description="`true` is `status=completed`, `false` is `status=pending`."
+    )
 
     @property
     def is_completed(self) -> bool | None:
-        """What `completed` must be, or None for all."""
-        return self.completed if self.status in {None, "all"} else self.status == "completed"
+        """What `completed` is to be, or None for any."""
+        if self.completed is not MISSING:
+            return self.completed
+        return None if self.status is MISSING or self.status == "all" else self.status == "completed"
 
 
 class ListQuery(TaskSelection):
     """Which tasks, in which order, and which page of them."""
 
-    search: Annotated[
-        str,
-        BeforeValidator(trim),
-        Field(max_length=SEARCH_LENGTH, json_schema_extra={"pattern": r"^[^\x00]*$"}),
-        AfterValidator(no_nul),
-    ] = Field(default="", description="Only tasks whose title or description contains this text, whatever its case.")
+    search: Search = Field(
+        default="", description="Only tasks whose title or description contains this text, whatever its case."
+    )
     sort: Sort = Field(default="created", description="`created` is by id, `title` by its lower case.")
-    order: Order = "asc"
-    limit: Annotated[int, BeforeValidator(only_digits)] = Field(
-        default=100, ge=1, le=1000, description="How many tasks at most."
+    order: Order = Field(default="asc", description="The direction, also of the ids of equal keys.")
+    limit: Limit = Field(default=100, description="How many tasks at most.")
+    offset: Offset | MISSING = Field(default=MISSING, description="How many tasks to pass over.")
+    skip: Offset | MISSING = Field(default=MISSING, description="Another name for `offset`.")
+    cursor: Annotated[str | MISSING, not_beside("offset", "skip")] = Field(
+        default=MISSING, description="Where the page before ended: it is in that page's `Link`."
     )
-    offset: Offset = Field(default=None, description="How many tasks to pass over.")
-    skip: Offset = Field(default=None, description="Another name for `offset`.")
-    cursor: Annotated[str | None, WithJsonSchema({"type": "string"}), AfterValidator(not_beside("offset", "skip"))] = (
-        Field(default=None, description="Where the page before ended: taken from its `Link`.")
-    )
-    count: Annotated[bool, BeforeValidator(true_or_false)] = Field(
-        default=False, description="`true` adds `X-Total-Count`: how many tasks there are on all pages."
-    )
+    count: Flag = Field(default=False, description="Adds `X-Total-Count`: how many tasks there are on all pages.")
 
     @property
     def first(self) -> int:
         """How many tasks to pass over."""
-        return (self.skip or 0) if self.offset is None else self.offset
+        return next((number for number in (self.offset, self.skip) if number is not MISSING), 0)
 
 
 class DeleteQuery(TaskSelection):
-    """Which tasks to delete: by exactly one of the three."""
+    """Which tasks to delete, by exactly one of the three."""
 
-    ids: Annotated[
-        str | None,
-        WithJsonSchema({"type": "string", "pattern": "^[0-9]+(,[0-9]+)*$"}),
-        AfterValidator(only_ids),
-        AfterValidator(not_beside("status", "completed")),
-    ] = Field(default=None, description=f"Up to {MOST_IDS} ids, with commas between.")
+    ids: Annotated[Ids | MISSING, not_beside("status", "completed")] = Field(
+        default=MISSING, description=f"Up to {MOST_IDS} ids, with commas between."
+    )
 
 
 class TaskCreate(BaseModel):

@@ -13,7 +13,6 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Delete,
-    Interval,
     LargeBinary,
     Select,
     String,
@@ -36,77 +35,15 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB, insert  # SQLite's compiler takes it, too
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import GenericFunction
+from sqlalchemy.dialects.postgresql import insert  # SQLite's compiler takes it, too
 from sqlmodel import UTCDateTime
 
 import models
+from backends.functions import is_read_only, json_each, next_update, sort_title
 from schemas import BIGGEST_INTEGER, Order, Sort, TaskPublic
 
 task = models.Task.metadata.tables["task"]
 task_list_version = models.Task.metadata.tables["task_list_version"]
-
-
-class next_update(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """The time of a change: now, but always later than the previous change, even if two run at once or the clock goes
-    back.
-
-    SQLite can't count in microseconds, so `backends/sqlite.py` registers a function of this name.
-    """
-
-    type = UTCDateTime()
-    inherit_cache = True
-
-
-@compiles(next_update, "postgresql")
-def compile_next_update(element: next_update, compiler: SQLCompiler, **kwargs: Any) -> str:
-    now, updated_at = element.clauses
-    tick = literal_column("INTERVAL '1 microsecond'", Interval)
-    return compiler.process(func.greatest(now, updated_at + tick), **kwargs)
-
-
-class is_read_only(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """Whether the database takes no writes now. On SQLite, `backends/sqlite.py` registers a function of this name."""
-
-    type = Boolean()
-    inherit_cache = True
-
-
-@compiles(is_read_only, "postgresql")
-def compile_is_read_only(_element: is_read_only, compiler: SQLCompiler, **kwargs: Any) -> str:
-    setting = func.current_setting("transaction_read_only")
-    return compiler.process(cast(setting, Boolean), **kwargs)
-
-
-class sort_title(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """The key of the order by title: its lower case, which is compared by code point."""
-
-    type = String()
-    inherit_cache = True
-
-
-@compiles(sort_title)
-def compile_sort_title(element: sort_title, compiler: SQLCompiler, **kwargs: Any) -> str:
-    return compiler.process(func.lower(*element.clauses), **kwargs)
-
-
-@compiles(sort_title, "postgresql")
-def compile_sort_title_postgresql(element: sort_title, compiler: SQLCompiler, **kwargs: Any) -> str:
-    return compiler.process(func.lower(*element.clauses).collate("C"), **kwargs)
-
-
-class json_each(GenericFunction[Any]):  # noqa: N801 - the name it has in SQL
-    """The elements of a JSON array, as rows with a `value`."""
-
-    inherit_cache = True
-
-
-@compiles(json_each, "postgresql")
-def compile_json_each(element: json_each, compiler: SQLCompiler, **kwargs: Any) -> str:
-    (array,) = element.clauses
-    return compiler.process(func.jsonb_array_elements(cast(array, JSONB)), **kwargs)
 
 
 owner = bindparam("owner", type_=String)
@@ -133,7 +70,7 @@ is_found = search.is_(None) | or_(
 
 def element(name: str) -> ColumnElement[Any]:
     """Each element of a parameter that is a JSON array."""
-    return func.json_each(bindparam(name, type_=String)).table_valued(column("value", JSON)).c.value
+    return json_each(bindparam(name, type_=String)).table_valued(column("value", JSON)).c.value
 
 
 def integers(name: str) -> Select[int]:

@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlmodel.ext.asyncio.session import AsyncSession
 
 from backends.faults import DatabaseUnavailable, Fault, fault_of
+from backends.functions import SQLITE_FUNCTIONS
 from backends.pool import Pool, make_engine
 from config import Settings
 
@@ -61,31 +61,14 @@ def open_existing(_dialect: Any, _place: Any, arguments: list[Any], options: dic
 
 
 def prepare_connection(connection: Any, _place: Any) -> None:
-    connection.create_function("next_update", 2, next_update, deterministic=True)
-    connection.create_function("strpos", 2, strpos, deterministic=True)
-    connection.create_function("lower", 1, lower, deterministic=True)
+    for name, (arguments, function) in SQLITE_FUNCTIONS.items():
+        connection.create_function(name, arguments, function, deterministic=True)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.execute("SELECT name FROM sqlite_master")  # which opens the -wal and the -shm
     cursor.close()
-
-
-def next_update(now: str, updated_at: str) -> str:
-    """SQLite's side of `statements.next_update`, on timestamps as SQLAlchemy stores them."""
-    tick = datetime.fromisoformat(updated_at) + timedelta(microseconds=1)
-    return max(now, tick.isoformat(" ", "microseconds"))
-
-
-def strpos(text: str | None, part: str) -> int | None:
-    """Postgres' function of this name."""
-    return None if text is None else text.find(part) + 1
-
-
-def lower(text: str | None) -> str | None:
-    """The lower case of all letters; SQLite's own has that of ASCII's."""
-    return None if text is None else text.lower()
 
 
 def begin_immediate(connection: Any) -> None:

@@ -47,6 +47,8 @@ def tag_of(updated_at: datetime) -> str:
 def read_tags(request: Request, header: str) -> list[str]:
     """Reads a list of tags, each without its `W/`, or `ANY`. What is no such list has none."""
     text = ",".join(request.headers.getlist(header)).strip(" \t")
+    if not text:
+        return []
     separators = TAG.split(text)
     is_list = not any(one.strip(" \t,") for one in separators) and all("," in one for one in separators[1:-1])
     return ANY if text == "*" else [tag.removeprefix("W/") for tag in TAG.findall(text)] if is_list else []

@@ -1,5 +1,5 @@
 """The pages of a list: cursors, and the `Link` to the next page."""
-# [Task]: T132, T134 [From]: specs/features/task-crud.md
+# [Task]: T132 [From]: specs/features/task-crud.md
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -8,17 +8,19 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
+from pydantic import MISSING
 
 from db import Row
 from errors import invalid_request
 from routes.conditional import IF_NONE_MATCH, READ, read_time, tag_of
+from routes.query import parameters_of
 from routes.task_route import TEXT_HEADER
 from schemas import BIGGEST_INTEGER, ListQuery
 
 EXPOSED_HEADERS = ("Link", "X-Total-Count")
 DOCUMENTED: dict[str, Any] = {
     "responses": READ["responses"] | {200: {"headers": dict.fromkeys(("ETag", *EXPOSED_HEADERS), TEXT_HEADER)}},
-    "openapi_extra": IF_NONE_MATCH,
+    "openapi_extra": {"parameters": [*parameters_of(ListQuery), *IF_NONE_MATCH["parameters"]]},
 }
 PLACES = {"cursor", "offset", "skip"}
 
@@ -28,14 +30,6 @@ def path_of(request: Request) -> str:
     # It already begins with the root path, which may end in a slash (`--root-path /v1/`).
     prefix, path = request.scope.get("root_path", ""), request.scope["path"]
     return quote(prefix.rstrip("/") + path.removeprefix(prefix))
-
-
-def refuse_repeated(request: Request) -> None:
-    """Raises `RequestValidationError` for a parameter that is sent twice; FastAPI takes the last."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name in names:
-        if names.count(name) > 1:
-            raise invalid_request(("query", name), "Sent more than once", "repeated")
 
 
 def next_link(request: Request, query: ListQuery, last: Row) -> str:
@@ -55,7 +49,7 @@ def read_cursor(query: ListQuery) -> dict[str, Any]:
     """Reads where the page before ended, as parameters of the statement. Raises `RequestValidationError` unless the
     cursor is one of ours, for this order. It isn't signed: a forged one is another place in the user's own list.
     """
-    if query.cursor is None:
+    if query.cursor is MISSING:
         return {"after_id": None, "after_key": None}
     try:
         sort, order, key, after_id = place = json.loads(urlsafe_b64decode(query.cursor + "=="))

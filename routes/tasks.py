@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response, status
+from fastapi import APIRouter, Body, Path, Request, Response, status
 from fastapi.responses import JSONResponse
 from pydantic import MISSING
 from pydantic.alias_generators import to_camel
@@ -30,7 +30,8 @@ from routes.conditional import (
     tag_of,
 )
 from routes.idempotency import digest_of, item_keys, reused
-from routes.paging import next_link, path_of, read_cursor, refuse_repeated
+from routes.paging import next_link, path_of, read_cursor
+from routes.query import parameters_of, read_query
 from routes.task_route import TaskRoute, VerifiedRequest
 from schemas import (
     TASK,
@@ -68,9 +69,9 @@ def task_response(row: Row | None, status_code: int = status.HTTP_200_OK) -> Res
 
 
 @router.get("", response_model=list[TaskPublic], **paging.DOCUMENTED)
-async def list_tasks(request: Request, user: CurrentUser, query: Annotated[ListQuery, Query()]) -> Response:
+async def list_tasks(request: Request, user: CurrentUser) -> Response:
     """The user's tasks, page by page: `Link` names the next page as long as there is one."""
-    refuse_repeated(request)
+    query = read_query(request, ListQuery)
     tags = read_tags(request, "if-none-match")
     rows = await user.all(
         statements.LIST_TASKS[query.sort, query.order],
@@ -118,13 +119,13 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
     return response
 
 
-@router.delete("", response_model=DeletedTasks)
-async def delete_tasks(request: Request, user: CurrentUser, query: Annotated[DeleteQuery, Query()]) -> Response:
+@router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": parameters_of(DeleteQuery)})
+async def delete_tasks(request: Request, user: CurrentUser) -> Response:
     """Deletes the tasks of a `status`, oldest first and at most 1000, or those of some `ids`. Fewer than 1000 in the
     answer means that none is left.
     """
-    refuse_repeated(request)
-    if query.ids is not None:
+    query = read_query(request, DeleteQuery)
+    if query.ids is not MISSING:
         rows = await user.all(statements.DELETE_TASKS, ids=json.dumps(list(map(int, query.ids.split(",")))))
     elif query.model_fields_set:
         rows = await user.all(statements.CLEAR_TASKS, is_completed=query.is_completed)

@@ -1,0 +1,36 @@
+"""Queries that are closed: what isn't named, or is sent twice, is refused rather than passed over."""
+# [Task]: T134 [From]: specs/features/task-crud.md
+
+from typing import Any, TypeVar
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+
+from errors import invalid_request
+
+Query = TypeVar("Query", bound=BaseModel)
+
+
+def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Documents a query. FastAPI would read its ten parameters one by one, which costs a third of a list."""
+    fields = model.model_json_schema()["properties"]
+    return [
+        {"name": name, "in": "query", "description": field.pop("description"), "schema": field}
+        for name, field in fields.items()
+    ]
+
+
+def read_query(request: Request, model: type[Query]) -> Query:
+    """Reads the query. Raises `RequestValidationError`, with the parameter in `loc`."""
+    if not request.scope["query_string"]:
+        return model()
+    values: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name in values:
+            raise invalid_request(("query", name), "Sent more than once", "repeated")
+        values[name] = value
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise RequestValidationError([{**fault, "loc": ("query", *fault["loc"])} for fault in error.errors()]) from None
