@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, inspect, text
+from sqlalchemy import Connection, Dialect, Table, inspect, text
 from sqlalchemy.engine.interfaces import ReflectedColumn
 from sqlalchemy.types import NullType, TypeEngine
 
@@ -15,6 +15,7 @@ from errors import StartupError
 from models import Task
 
 TASKS = Task.metadata.tables["task"]
+VERSIONS = Task.metadata.tables["task_list_version"]
 VERSION_TABLE = "task_schema_version"
 REVISIONS = sorted(path.name[:4] for path in Path(__file__).parent.glob("versions/[0-9]*.py"))
 HEAD = REVISIONS[-1]
@@ -26,6 +27,7 @@ SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user)
   has_table_privilege(to_regclass('task_schema_version'), 'SELECT') AS may_read_version,
   (SELECT bool_and(has_table_privilege(to_regclass('task'), name))
    FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS name) AS may_use_tasks,
+  has_table_privilege(to_regclass('task_list_version'), 'SELECT') AS may_read_lists,
   (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('task')) AS owns_tasks
 """)
 
@@ -45,6 +47,8 @@ class Facts(NamedTuple):
     may_create: bool = True
     may_read_version: bool | None = True
     may_use_tasks: bool | None = True
+    may_read_lists: bool | None = True
+    has_versions: bool = True
     owns_tasks: bool | None = True
 
     @property
@@ -68,16 +72,19 @@ def read_facts(connection: Connection) -> Facts:
     if inspector.has_table(VERSION_TABLE) and found.get("may_read_version", True):
         found["revision"] = ", ".join(connection.scalars(READ_REVISIONS))
     if inspector.has_table(TASKS.name):
-        found["fits"] = can_serve(inspector.get_columns(TASKS.name), connection.dialect)
+        found["fits"] = can_serve(TASKS, inspector.get_columns(TASKS.name), connection.dialect)
+    found["has_versions"] = inspector.has_table(VERSIONS.name) and can_serve(
+        VERSIONS, inspector.get_columns(VERSIONS.name), connection.dialect
+    )
     return Facts(**found)
 
 
-def can_serve(columns: Sequence[ReflectedColumn], dialect: Dialect) -> bool:
-    """Whether the statements fit these columns: all of the service's are there, and no other needs a value.
+def can_serve(table: Table, columns: Sequence[ReflectedColumn], dialect: Dialect) -> bool:
+    """Whether the statements fit these columns of a table: all of the service's are there, and no other needs a value.
     A later version may have more columns, or longer ones.
     """
     theirs = {column["name"]: column for column in columns}
-    for ours in TASKS.c:
+    for ours in table.c:
         if (column := theirs.pop(ours.name, None)) is None or (ours.nullable and not column["nullable"]):
             return False
         (name, length), (our_name, our_length) = measure(column["type"], dialect), measure(ours.type, dialect)
@@ -121,6 +128,10 @@ def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
         f" Then {FORGET_VERSION}": is_up_to_date and facts.fits is False,
         f"doesn't let {role} use the table `task`. Type GRANT SELECT, INSERT, UPDATE, DELETE"
         f" ON task TO {role};": is_up_to_date and facts.may_use_tasks is False,
+        f"has {found}, but no table `task_list_version`, or another one. Restore it, or make it anew:"
+        " uv run alembic downgrade 0002": is_up_to_date and not facts.has_versions,
+        f"doesn't let {role} read the table `task_list_version`. Type GRANT SELECT"
+        f" ON task_list_version TO {role};": is_up_to_date and facts.may_read_lists is False,
     }
     if reason := next((reason for reason, holds in reasons.items() if holds), ""):
         raise StartupError(f"The database of DATABASE_URL {reason}")

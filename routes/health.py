@@ -1,14 +1,13 @@
 """The checks of liveness and readiness."""
 # [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 
-from operator import attrgetter
-
 from fastapi import APIRouter, HTTPException, Request, status
+from pydantic.alias_generators import to_camel
 
 from readiness import ReadinessCheck
 from schemas import Health, Problem, Readiness
 
-router = APIRouter(tags=["health"], generate_unique_id_function=attrgetter("name"))
+router = APIRouter(tags=["health"], generate_unique_id_function=lambda route: to_camel(route.name))
 
 
 @router.get("/health")

@@ -22,7 +22,7 @@ from tests.databases import MakeDatabase
 from tests.service import make_settings, running
 
 ROOT = Path(__file__).parent.parent
-OURS = {"task", "task_schema_version"}
+OURS = {"task", "task_list_version", "task_schema_version"}
 
 # The tables of Better Auth's own migration.
 BETTER_AUTH = """
@@ -42,10 +42,10 @@ INSERT INTO "session" VALUES ('s1', now(), 'token', 'u1');
 """
 SHAPE = """
 SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
- WHERE table_schema = 'public' AND table_name NOT IN ('task', 'task_schema_version')
+ WHERE table_schema = 'public' AND table_name NOT IN ('task', 'task_list_version', 'task_schema_version')
 UNION ALL
 SELECT tablename, indexname, indexdef, '' FROM pg_indexes
- WHERE schemaname = 'public' AND tablename NOT IN ('task', 'task_schema_version')
+ WHERE schemaname = 'public' AND tablename NOT IN ('task', 'task_list_version', 'task_schema_version')
 ORDER BY 1, 2
 """
 
@@ -138,7 +138,7 @@ async def test_better_auths_tables_stay_untouched(make_database: MakeDatabase) -
 
 
 @pytest.mark.requirement("T041", "T043")
-async def test_only_two_tables_are_created(database_url: str) -> None:
+async def test_only_three_tables_are_created(database_url: str) -> None:
     settings = make_settings(database_url=database_url)
     await upgrade_schema(settings)
 

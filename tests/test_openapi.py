@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from main import create_app
+from schemas import ListQuery
 from tests.service import Service, make_settings
 
 DOCUMENT = create_app(make_settings()).openapi()
@@ -15,6 +16,7 @@ SCHEMAS = DOCUMENT["components"]["schemas"]
 OPERATIONS = {
     (method, path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 }
+BODY = {"408", "413", "415"}
 ERRORS = {"401", "403", "422", "500", "503"}
 
 
@@ -31,14 +33,18 @@ def schema_names(part: Any) -> set[str]:
 @pytest.mark.requirement("T075")
 def test_operation_ids_are_short_and_free_of_the_path() -> None:
     assert {key: operation["operationId"] for key, operation in OPERATIONS.items()} == {
-        ("get", "/health"): "get_health",
-        ("get", "/ready"): "get_readiness",
-        ("get", "/api/{user_id}/tasks"): "list_tasks",
-        ("post", "/api/{user_id}/tasks"): "create_task",
-        ("get", "/api/{user_id}/tasks/{task_id}"): "get_task",
-        ("put", "/api/{user_id}/tasks/{task_id}"): "update_task",
-        ("delete", "/api/{user_id}/tasks/{task_id}"): "delete_task",
-        ("patch", "/api/{user_id}/tasks/{task_id}/complete"): "toggle_task",
+        ("get", "/health"): "getHealth",
+        ("get", "/ready"): "getReadiness",
+        ("get", "/api/{user_id}/tasks"): "listTasks",
+        ("post", "/api/{user_id}/tasks"): "createTask",
+        ("delete", "/api/{user_id}/tasks"): "deleteTasks",
+        ("post", "/api/{user_id}/tasks/bulk"): "createTasks",
+        ("patch", "/api/{user_id}/tasks/bulk"): "completeTasks",
+        ("get", "/api/{user_id}/tasks/{task_id}"): "getTask",
+        ("put", "/api/{user_id}/tasks/{task_id}"): "updateTask",
+        ("patch", "/api/{user_id}/tasks/{task_id}"): "patchTask",
+        ("delete", "/api/{user_id}/tasks/{task_id}"): "deleteTask",
+        ("patch", "/api/{user_id}/tasks/{task_id}/complete"): "completeTask",
     }
 
 
@@ -46,14 +52,18 @@ def test_operation_ids_are_short_and_free_of_the_path() -> None:
 @pytest.mark.parametrize(
     ("operation_id", "statuses"),
     [
-        ("list_tasks", {"200"} | ERRORS),
-        ("create_task", {"201", "408", "413", "415"} | ERRORS),
-        ("get_task", {"200", "404"} | ERRORS),
-        ("update_task", {"200", "404", "408", "413", "415"} | ERRORS),
-        ("delete_task", {"204", "404"} | ERRORS),
-        ("toggle_task", {"200", "404"} | ERRORS),
-        ("get_health", {"200"}),
-        ("get_readiness", {"200", "503"}),
+        ("listTasks", {"200", "304"} | ERRORS),
+        ("createTask", {"201"} | BODY | ERRORS),
+        ("deleteTasks", {"200"} | ERRORS),
+        ("createTasks", {"201"} | BODY | ERRORS),
+        ("completeTasks", {"200"} | BODY | ERRORS),
+        ("getTask", {"200", "304", "404"} | ERRORS),
+        ("updateTask", {"200", "404", "412"} | BODY | ERRORS),
+        ("patchTask", {"200", "404", "412"} | BODY | ERRORS),
+        ("deleteTask", {"204", "404", "412"} | ERRORS),
+        ("completeTask", {"200", "404", "412"} | BODY | ERRORS),
+        ("getHealth", {"200"}),
+        ("getReadiness", {"200", "503"}),
     ],
 )
 def test_every_status_has_its_real_shape(operation_id: str, statuses: set[str]) -> None:
@@ -61,18 +71,18 @@ def test_every_status_has_its_real_shape(operation_id: str, statuses: set[str]) 
     responses = operation["responses"]
 
     assert set(responses) == statuses
-    for status in statuses - {"200", "201", "204"}:
+    for status in statuses - {"200", "201", "204", "304"}:
         schema = responses[status]["content"]["application/json"]["schema"]
         expected = "InvalidRequest" if status == "422" else "Problem"
         assert schema == {"$ref": f"#/components/schemas/{expected}"}
-    assert "204" not in responses or "content" not in responses["204"]
+    assert all("content" not in responses[status] for status in statuses & {"204", "304"})
 
 
 @pytest.mark.requirement("T076")
 def test_every_field_of_an_answer_is_required() -> None:
     answers = schema_names([operation["responses"] for operation in OPERATIONS.values()])
 
-    assert answers == {"TaskPublic", "Problem", "InvalidRequest", "Health", "Readiness"}
+    assert answers == {"TaskPublic", "DeletedTasks", "Problem", "InvalidRequest", "Health", "Readiness"}
     for name in answers | {"Fault"}:
         assert set(SCHEMAS[name]["required"]) == set(SCHEMAS[name]["properties"])
 
@@ -90,12 +100,20 @@ def test_bodies_are_named_and_say_what_is_required() -> None:
         if "requestBody" in operation
     }
 
-    assert bodies == {"create_task": {"TaskCreate"}, "update_task": {"TaskUpdate"}}
+    assert bodies == {
+        "createTask": {"TaskCreate"},
+        "createTasks": {"TasksCreate"},
+        "updateTask": {"TaskUpdate"},
+        "patchTask": {"TaskUpdate"},
+        "completeTask": {"TaskComplete"},
+        "completeTasks": {"TasksComplete"},
+    }
     assert SCHEMAS["TaskCreate"]["required"] == ["title"]
-    assert "required" not in SCHEMAS["TaskUpdate"]
-    for name in ("TaskCreate", "TaskUpdate"):
+    assert "required" not in SCHEMAS["TaskUpdate"] | SCHEMAS["TaskComplete"]
+    for name in set().union(*bodies.values()):
         # TypeScript generators make a field with a default required.
         assert all("default" not in field for field in SCHEMAS[name]["properties"].values())
+    for name in ("TaskCreate", "TaskUpdate"):
         title = SCHEMAS[name]["properties"]["title"]
         assert (title["type"], title["minLength"], title["maxLength"]) == ("string", 1, 200)
         assert title["examples"]
@@ -107,11 +125,14 @@ def test_parameters_have_their_types_and_bounds() -> None:
         parameter["name"]: parameter["schema"] for parameter in OPERATIONS["get", "/api/{user_id}/tasks"]["parameters"]
     }
 
-    assert set(parameters) == {"user_id", "limit", "offset", "skip", "completed"}
+    assert set(parameters) == {"user_id", *ListQuery.model_fields, "If-None-Match"}
     limit = {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100}
     assert limit.items() <= parameters["limit"].items()
     assert parameters["offset"]["minimum"] == parameters["skip"]["minimum"] == 0
-    assert parameters["completed"]["type"] == "boolean"
+    assert parameters["completed"]["type"] == parameters["count"]["type"] == "boolean"
+    assert parameters["status"]["enum"] == ["all", "pending", "completed"]
+    assert parameters["sort"]["enum"] == ["created", "updated", "title"]
+    assert parameters["search"]["maxLength"] == 200
     (task_id,) = [
         parameter["schema"]
         for parameter in OPERATIONS["get", "/api/{user_id}/tasks/{task_id}"]["parameters"]

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -326,11 +326,11 @@ async def test_an_old_schema_is_refused_without_migrating(database_url: str, rev
     await start(settings)
 
 
-async def upgrade_to(settings: Settings, revision: str) -> None:
+async def upgrade_to(settings: Settings, revision: str, change: Callable[..., None] = command.upgrade) -> None:
     def upgrade(connection: Connection) -> None:
         config = Config(toml_file=CONFIG_FILE)
         config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+        change(config, revision)
 
     async with migration_connection(settings) as connection:
         await connection.run_sync(upgrade)
@@ -404,6 +404,27 @@ async def test_a_wider_table_is_served(make_database: MakeDatabase, change: str)
         await service.user().new_task()
 
 
+@pytest.mark.requirement("T112", "T145")
+@both_ways
+@pytest.mark.parametrize(
+    "damage",
+    ["DROP TABLE task_list_version", "DROP TABLE task_list_version; CREATE TABLE task_list_version (id integer)"],
+)
+async def test_a_schema_without_its_versions_is_refused_until_mended(
+    database_url: str, migrates: str, damage: str
+) -> None:
+    settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
+    await upgrade_schema(settings)
+    await run(settings, *damage.split("; "))
+
+    assert "uv run alembic downgrade 0002" in await refusal_of(settings)
+
+    await upgrade_to(settings, "0002", command.downgrade)
+    await upgrade_schema(settings)
+    async with running(settings) as service:
+        await service.user().new_task()
+
+
 # --- rights
 
 
@@ -453,6 +474,12 @@ async def site(make_database: MakeDatabase) -> AsyncIterator[Site]:
             "change the table `task`",
             id="no owner",
         ),
+        pytest.param(
+            HEAD,
+            "GRANT SELECT ON task_schema_version TO {role}; GRANT SELECT, INSERT, UPDATE, DELETE ON task TO {role}",
+            "read the table `task_list_version`",
+            id="versions unreadable",
+        ),
     ],
 )
 async def test_a_missing_right_is_named_with_its_grant(
@@ -491,7 +518,7 @@ async def test_a_role_that_may_not_connect_is_refused_at_once(site: Site, caplog
 async def test_a_current_schema_needs_no_right_to_change_it(site: Site) -> None:
     await upgrade_schema(site.owner)
     await site.admin.execute(
-        f"GRANT SELECT ON task_schema_version TO {site.role};"
+        f"GRANT SELECT ON task_schema_version, task_list_version TO {site.role};"
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON task TO {site.role}"
     )
 

@@ -15,26 +15,43 @@ depends_on = None
 
 # `clock` is in microseconds. A DELETE never inserts, or the deletion of a user with all tasks would leave a row behind.
 FUNCTION = """
-CREATE FUNCTION raise_task_list_version() RETURNS trigger LANGUAGE plpgsql
-SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DO $do$
 DECLARE
-  clock bigint := extract(epoch FROM clock_timestamp()) * 1000000;
+  reader text;
 BEGIN
-  IF TG_OP = 'INSERT' THEN
-    INSERT INTO {schema}.task_list_version AS list SELECT user_id, clock FROM new_task GROUP BY user_id ORDER BY user_id
-    ON CONFLICT (user_id) DO UPDATE SET version = greatest(list.version + 1, clock);
-  ELSIF TG_OP = 'UPDATE' THEN
-    INSERT INTO {schema}.task_list_version AS list SELECT user_id, clock
-    FROM (SELECT user_id FROM old_task UNION SELECT user_id FROM new_task) AS changed ORDER BY user_id
-    ON CONFLICT (user_id) DO UPDATE SET version = greatest(list.version + 1, clock);
-  ELSIF TG_OP = 'DELETE' THEN
-    UPDATE {schema}.task_list_version SET version = greatest(version + 1, clock)
-    WHERE user_id IN (SELECT user_id FROM old_task);
-  ELSE
-    UPDATE {schema}.task_list_version SET version = greatest(version + 1, clock);
-  END IF;
-  RETURN NULL;
-END $$
+  EXECUTE format($format$
+    CREATE FUNCTION raise_task_list_version() RETURNS trigger LANGUAGE plpgsql
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
+    DECLARE
+      clock bigint := extract(epoch FROM clock_timestamp()) * 1000000;
+    BEGIN
+      IF TG_OP = 'INSERT' THEN
+        INSERT INTO %1$I.task_list_version AS list
+        SELECT user_id, clock FROM (SELECT DISTINCT user_id FROM new_task) AS changed ORDER BY user_id
+        ON CONFLICT (user_id) DO UPDATE SET version = greatest(list.version + 1, clock);
+      ELSIF TG_OP = 'UPDATE' THEN
+        INSERT INTO %1$I.task_list_version AS list
+        SELECT user_id, clock FROM (SELECT user_id FROM old_task UNION SELECT user_id FROM new_task) AS changed
+        ORDER BY user_id
+        ON CONFLICT (user_id) DO UPDATE SET version = greatest(list.version + 1, clock);
+      ELSIF TG_OP = 'DELETE' THEN
+        UPDATE %1$I.task_list_version SET version = greatest(version + 1, clock)
+        WHERE user_id IN (SELECT user_id FROM old_task);
+      ELSE
+        UPDATE %1$I.task_list_version SET version = greatest(version + 1, clock);
+      END IF;
+      RETURN NULL;
+    END
+    $function$
+    $format$, current_schema());
+  FOR reader IN
+    SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
+    FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = 'task'::regclass AND privilege_type = 'SELECT'
+  LOOP
+    EXECUTE 'GRANT SELECT ON task_list_version TO ' || reader;
+  END LOOP;
+END
+$do$
 """
 POSTGRES_TRIGGERS = {
     "insert": "REFERENCING NEW TABLE AS new_task",
@@ -42,11 +59,6 @@ POSTGRES_TRIGGERS = {
     "delete": "REFERENCING OLD TABLE AS old_task",
     "truncate": "",
 }
-READERS = """
-SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
-FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = 'task'::regclass AND privilege_type = 'SELECT'
-"""
-
 SQLITE_CLOCK = "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)"
 SQLITE_UPSERT = (
     f"INSERT INTO task_list_version SELECT user_id, {SQLITE_CLOCK} FROM ({{users}}) WHERE true"
@@ -65,21 +77,18 @@ def upgrade() -> None:
         sa.Column("user_id", sa.String(255), primary_key=True),
         sa.Column("version", sa.BigInteger, nullable=False),
     )
-    connection = op.get_bind()
-    if connection.dialect.name == "sqlite":
+    if op.get_context().dialect.name == "sqlite":
         clock = SQLITE_CLOCK
         for event, change in SQLITE_TRIGGERS.items():
             op.execute(f"CREATE TRIGGER task_list_version_{event} AFTER {event} ON task BEGIN {change}; END")
     else:
         clock = "extract(epoch FROM clock_timestamp()) * 1000000"
-        op.execute(FUNCTION.format(schema=connection.scalar(sa.text("SELECT quote_ident(current_schema())"))))
+        op.execute(FUNCTION)
         for event, tables in POSTGRES_TRIGGERS.items():
             op.execute(
                 f"CREATE TRIGGER task_list_version_{event} AFTER {event} ON task {tables}"
                 " FOR EACH STATEMENT EXECUTE FUNCTION raise_task_list_version()"
             )
-        for reader in connection.scalars(sa.text(READERS)).all():
-            op.execute(f"GRANT SELECT ON task_list_version TO {reader}")
     # Behind the triggers, which lock other writers out. Without a row, a user's first DELETE would go unnoticed.
     op.execute(
         f"INSERT INTO task_list_version SELECT user_id, {clock} FROM (SELECT DISTINCT user_id FROM task) AS users"
@@ -87,9 +96,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    if op.get_bind().dialect.name == "sqlite":
+    if op.get_context().dialect.name == "sqlite":
         for event in SQLITE_TRIGGERS:
-            op.execute(f"DROP TRIGGER task_list_version_{event}")
+            op.execute(f"DROP TRIGGER IF EXISTS task_list_version_{event}")
     else:
-        op.execute("DROP FUNCTION raise_task_list_version CASCADE")
-    op.drop_table("task_list_version")
+        op.execute("DROP FUNCTION IF EXISTS raise_task_list_version() CASCADE")
+    # What is missing or another's is no hindrance, so that this mends a schema that lost it.
+    op.execute("DROP TABLE IF EXISTS task_list_version")
