@@ -101,7 +101,7 @@ async def test_statement_names_are_unique_across_processes(proxy: Proxy, *, is_d
 
 
 NO_KEY = {"key": None, "digest": None}
-NEW = {"new_description": None, "now": datetime(2026, 1, 1, tzinfo=UTC), **NO_KEY}
+NEW = {"new_completed": False, "new_description": None, "now": datetime(2026, 1, 1, tzinfo=UTC), **NO_KEY}
 
 
 def with_routes(app: FastAPI) -> list[str]:
