@@ -15,15 +15,15 @@ from tests.server import uvicorn_process
 from tests.service import Service, StartService, User, bearer, make_token
 
 ORIGIN = "http://localhost:3000"
-EXPOSED = "Location, Idempotency-Replayed, Retry-After, X-Request-ID, WWW-Authenticate"
+EXPOSED = "Location, Idempotency-Replayed, ETag, Link, X-Total-Count, Retry-After, X-Request-ID, WWW-Authenticate"
 
 ALLOWED = [
     ("/health", "GET, HEAD, OPTIONS"),
     ("/ready", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
-    ("/api/somebody/tasks", "GET, POST, HEAD, OPTIONS"),
-    ("/api/somebody/tasks/1", "GET, PUT, DELETE, HEAD, OPTIONS"),
-    ("/api/somebody/tasks/x/", "GET, PUT, DELETE, HEAD, OPTIONS"),
+    ("/api/somebody/tasks", "GET, POST, DELETE, HEAD, OPTIONS"),
+    ("/api/somebody/tasks/1", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
+    ("/api/somebody/tasks/x/", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
     ("/api/somebody/tasks/1/complete", "PATCH, OPTIONS"),
 ]
 
@@ -160,7 +160,7 @@ async def test_a_preflight_of_an_allowed_origin_is_granted(plain_service: Servic
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
     assert "PUT" in response.headers["Access-Control-Allow-Methods"].split(", ")
     assert "authorization" in response.headers["Access-Control-Allow-Headers"]
-    assert response.headers["Allow"] == "GET, PUT, DELETE, HEAD, OPTIONS"
+    assert response.headers["Allow"] == "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"
     assert response.headers["X-Request-ID"]
 
 
@@ -191,7 +191,7 @@ async def test_another_origin_is_not_allowed(plain_service: Service, origin: str
     simple = await plain_service.client.get("/health", headers={"Origin": origin})
 
     assert preflight.status_code == 204
-    assert preflight.headers["Allow"] == "GET, POST, HEAD, OPTIONS"
+    assert preflight.headers["Allow"] == "GET, POST, DELETE, HEAD, OPTIONS"
     for response in (preflight, simple):
         assert "Access-Control-Allow-Origin" not in response.headers
         assert "Origin" in response.headers["Vary"]
