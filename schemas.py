@@ -28,6 +28,7 @@ from models import DESCRIPTION_LENGTH, TITLE_LENGTH
 BIGGEST_INTEGER = 2**63 - 1
 SEARCH_LENGTH = 200
 MOST_IDS = 200
+MOST_TASKS = 100
 
 
 def trim(value: object) -> object:
@@ -173,7 +174,7 @@ class TaskCreate(BaseModel):
 class TasksCreate(BaseModel):
     """New tasks: all of them are made, or none."""
 
-    tasks: Annotated[list[TaskCreate], Field(min_length=1, max_length=100)]
+    tasks: Annotated[list[TaskCreate], Field(min_length=1, max_length=MOST_TASKS)]
 
 
 class TaskUpdate(BaseModel):

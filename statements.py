@@ -167,24 +167,27 @@ def locked(*conditions: ColumnElement[bool], limit: int | None = None) -> Select
     return select(tasks.cte("locked").c.id)
 
 
-# Creates a list of tasks, all or none: for a key with another digest it sets a null, which the column refuses.
+# Creates a list of tasks, all or none: where the key came with another list, it sets a null, which the column refuses.
+# The tasks that the key has made are locked first, in the order of their ids, and also those of a longer list.
+digest = new_task["idempotency_digest"]
+known = (
+    select(task.c.idempotency_digest)
+    .where(is_owned, task.c.idempotency_key.in_(select(element("keys")["key"].as_string())))
+    .order_by(task.c.id)
+    .with_for_update()
+    .cte("known")
+)
+is_new = not_(exists(select(known).where(known.c.idempotency_digest != digest)))
 item = element("items")
 new_item: dict[str, ColumnElement[Any]] = new_task | {
     "title": item["title"].as_string(),
     "description": item["description"].as_string(),
-    "completed": item["completed"].as_boolean(),
+    "completed": case((is_new, item["completed"].as_boolean())),
     "idempotency_key": item["key"].as_string(),
 }
-known = locked(task.c.idempotency_key.in_(select(element("items")["key"].as_string()))).subquery()
 CREATE_TASKS = (
     insert(task)
-    .from_select(
-        list(new_item),
-        select(*new_item.values())
-        # Always true: it locks the tasks that exist, before the items update them in an order of their own.
-        .where(select(func.count(known.c.id)).scalar_subquery() >= 0)
-        .order_by(item["number"].as_integer()),
-    )
+    .from_select(list(new_item), select(*new_item.values()).order_by(item["number"].as_integer()))
     .on_conflict_do_update(**on_key | {"set_": on_key["set_"] | {"completed": case((is_same, task.c.completed))}})
     .returning(*public, task.c.idempotency_key, task.c.idempotency_replayed)
 )

@@ -29,11 +29,10 @@ READ: dict[str, Any] = {
     "responses": {200: ETAG, 304: {"description": "It is as it was", **ETAG}},
     "openapi_extra": IF_NONE_MATCH,
 }
-WRITE: dict[str, Any] = {
-    "responses": {412: problem("The task has changed; `ETag` is its present tag", **ETAG)},
-    "openapi_extra": condition("If-Match", "Entity tags, at most 16: it is done only if one of them is the task's."),
-}
-
+REFUSAL = {412: problem("The task has changed; `ETag` is its present tag", **ETAG)}
+IF_MATCH = condition("If-Match", "Entity tags, at most 16: it is done only if one of them is the task's.")
+CHANGE: dict[str, Any] = {"responses": {200: ETAG, **REFUSAL}, "openapi_extra": IF_MATCH}
+DELETION: dict[str, Any] = {"responses": REFUSAL, "openapi_extra": IF_MATCH}
 TAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
 MOST_TAGS = 16
 ANY = ["*"]

@@ -12,28 +12,29 @@ from pydantic import BaseModel
 
 from errors import invalid_request
 from models import IDEMPOTENCY_KEY_LENGTH
+from schemas import MOST_TASKS
 
 HEADER = "Idempotency-Key"
-EXPOSED_HEADERS = ("Location", "Idempotency-Replayed")
+EXPOSED_HEADERS = ("Idempotency-Replayed",)
 KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
-# Documented here, since a header that a route declares costs 24 µs, and FastAPI would accept several.
-# Not declared as a parameter, which would cost 24 µs and accept several.
-KEY_SCHEMA = {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"}
-DOCUMENTED: dict[str, Any] = {
-    "responses": {201: {"headers": {name: {"schema": {"type": "string"}} for name in EXPOSED_HEADERS}}},
-    "openapi_extra": {
-        "parameters": [
-            {
-                "name": HEADER,
-                "in": "header",
-                "required": False,
-                "description": "Any text of this request's own, a UUID for example. Sent again with the same body, it"
-                " makes nothing new: the answer is what the first one made.",
-                "schema": KEY_SCHEMA,
-            }
-        ]
-    },
+# Not declared as a parameter, which would cost every request 24 µs and accept several.
+PARAMETER: dict[str, Any] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Any text of this request's own, a UUID for example. Sent again with the same body, it makes nothing"
+    " new: the answer is what the first one made.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"},
 }
+
+
+def documented(*headers: str) -> dict[str, Any]:
+    """Documents a route that takes a key, with the headers of its answer."""
+    names = (*headers, *EXPOSED_HEADERS)
+    return {
+        "responses": {201: {"headers": {name: {"schema": {"type": "string"}} for name in names}}},
+        "openapi_extra": {"parameters": [PARAMETER]},
+    }
 
 
 def read_key(request: Request) -> str | None:
@@ -51,9 +52,11 @@ def reused() -> RequestValidationError:
     return invalid_request(("header", HEADER), "The key was used with another body", "idempotency_key_reused")
 
 
-def item_keys(key: str | None, count: int) -> list[str | None]:
-    """Returns a key for each item of a list. None is the key of a single task, since those hold no blank."""
-    return [key and f"{sha256(key.encode()).hexdigest()} {number}" for number in range(count)]
+def item_keys(key: str) -> list[str]:
+    """Returns the keys of all items that a list may have. None is the key of a single task, since those hold no
+    blank.
+    """
+    return [f"{sha256(key.encode()).hexdigest()} {number}" for number in range(MOST_TASKS)]
 
 
 def digest_of(content: BaseModel) -> bytes:

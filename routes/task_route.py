@@ -1,5 +1,5 @@
 """The class of all task routes: their paths, the access check, the strict reading of a body, and the refusals."""
-# [Task]: T021, T064, T065, T076, T080, T096, T100, T138, T144 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T021, T064, T065, T076, T080, T096, T100, T138, T144 [From]: specs/features/authentication.md, specs/features/task-crud.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import re

@@ -29,7 +29,7 @@ from routes.conditional import (
     seen_versions,
     tag_of,
 )
-from routes.idempotency import digest_of, item_keys, reused
+from routes.idempotency import digest_of, documented, item_keys, reused
 from routes.paging import next_link, path_of, read_cursor
 from routes.query import parameters_of, read_query
 from routes.task_route import TaskRoute, VerifiedRequest
@@ -48,7 +48,7 @@ from schemas import (
     TaskUpdate,
 )
 
-EXPOSED_HEADERS = (*idempotency.EXPOSED_HEADERS, *conditional.EXPOSED_HEADERS, *paging.EXPOSED_HEADERS)
+EXPOSED_HEADERS = ("Location", *idempotency.EXPOSED_HEADERS, *conditional.EXPOSED_HEADERS, *paging.EXPOSED_HEADERS)
 
 TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
 
@@ -95,7 +95,7 @@ async def list_tasks(request: Request, user: CurrentUser) -> Response:
     return Response(TASKS.dump_json(tasks), headers=headers, media_type="application/json")
 
 
-@router.post("", status_code=status.HTTP_201_CREATED, response_model=TaskPublic, **idempotency.DOCUMENTED)
+@router.post("", status_code=status.HTTP_201_CREATED, response_model=TaskPublic, **documented("Location", "ETag"))
 async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCreate) -> Response:
     """A new task of the user. `Location` names it. With an `Idempotency-Key` it can be sent again, with the same body,
     until it is answered: it makes one task.
@@ -134,15 +134,15 @@ async def delete_tasks(request: Request, user: CurrentUser) -> Response:
     return JSONResponse({"ids": sorted(row["id"] for row in rows)})
 
 
-@router.post("/bulk", status_code=status.HTTP_201_CREATED, response_model=list[TaskPublic], **idempotency.DOCUMENTED)
+@router.post("/bulk", status_code=status.HTTP_201_CREATED, response_model=list[TaskPublic], **documented())
 async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: TasksCreate) -> Response:
     """New tasks of the user, all or none, answered in the order sent. With an `Idempotency-Key` the list can be sent
     again, like a single task.
     """
     key = request.idempotency_key
-    keys = item_keys(key, len(content.tasks))
+    keys = item_keys(key) if key else []
     items = [
-        {"number": number, "key": keys[number], "title": task.title, "description": task.description}
+        {"number": number, "key": keys[number] if key else None, "title": task.title, "description": task.description}
         | {"completed": task.completed}
         for number, task in enumerate(content.tasks)
     ]
@@ -150,13 +150,14 @@ async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: Tas
         rows = await user.all(
             statements.CREATE_TASKS,
             items=json.dumps(items),
+            keys=json.dumps([{"key": one} for one in keys]),
             now=datetime.now(UTC),
             digest=digest_of(content) if key else None,
         )
     except NullRefused:
         raise reused() from None
-    # An item that was made anew is out of the order of ids.
-    rows.sort(key=lambda row: (keys.index(row["idempotency_key"]), row["id"]))
+    # The id of an item that was made anew is out of order.
+    rows.sort(key=lambda row: keys.index(row["idempotency_key"]) if key else row["id"])
     headers = {"Idempotency-Replayed": "true"} if any(row["idempotency_replayed"] for row in rows) else None
     return Response(TASKS.dump_json(rows), status.HTTP_201_CREATED, headers, media_type="application/json")
 
@@ -180,8 +181,8 @@ async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> 
     return task_response(row)
 
 
-@router.put("/{task_id}", response_model=TaskPublic, **conditional.WRITE)
-@router.patch("/{task_id}", name="patch_task", response_model=TaskPublic, **conditional.WRITE)
+@router.put("/{task_id}", response_model=TaskPublic, **conditional.CHANGE)
+@router.patch("/{task_id}", name="patch_task", response_model=TaskPublic, **conditional.CHANGE)
 async def update_task(request: Request, user: CurrentUser, task_id: TaskIdPath, task: TaskUpdate) -> Response:
     """Changes the fields that are sent; what is absent stays."""
     if not task.model_fields_set:
@@ -201,14 +202,14 @@ async def update_task(request: Request, user: CurrentUser, task_id: TaskIdPath, 
     return task_response(row)
 
 
-@router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, **conditional.WRITE)
+@router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, **conditional.DELETION)
 async def delete_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
     """Deletes one task of the user."""
     await run_if_match(user, statements.DELETE_TASK, request, task_id=task_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
-@router.patch("/{task_id}/complete", response_model=TaskPublic, **conditional.WRITE)
+@router.patch("/{task_id}/complete", response_model=TaskPublic, **conditional.CHANGE)
 async def complete_task(
     request: Request, user: CurrentUser, task_id: TaskIdPath, content: Annotated[TaskComplete, Body()] = FLIP
 ) -> Response:

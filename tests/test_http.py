@@ -230,7 +230,7 @@ async def test_every_answer_has_the_headers(database_url: str, start: StartServi
         ("POST", "", 422, json),
         ("POST", "", 415, {}),
         ("POST", "", 413, json | {"Content-Length": "70000"}),
-        ("DELETE", "", 405, {}),
+        ("PUT", "", 405, {}),
         ("OPTIONS", "", 204, {}),
         ("OPTIONS", "", 200, {"Access-Control-Request-Method": "POST"}),
         ("GET", "/x", 422, {}),

@@ -162,7 +162,11 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
     values |= {"new_title": "x", "new_description": None, "new_completed": None}
     values |= {"sets_description": False, "now": datetime.now(UTC), "key": "k", "digest": b"d"}
     values |= {"search": None, "after_id": None, "after_key": None, "seen": "[]", "is_counted": False, "tags": []}
-    values |= {"ids": "[5, 105]", "items": '[{"number": 0, "title": "x", "completed": false, "key": "k 0"}]'}
+    values |= {
+        "ids": "[5, 105]",
+        "items": '[{"number": 0, "title": "x", "completed": false, "key": "k 0"}]',
+        "keys": '[{"key": "k 0"}]',
+    }
     dialect = create_engine(settings).dialect
     connection = await asyncpg.connect(url)
     try:
