@@ -62,7 +62,7 @@ def list_tag(user: UserDatabase, version: int | str) -> str:
 
 def seen_versions(user: UserDatabase, tags: list[str]) -> list[int]:
     """Returns the versions of the list that these tags name."""
-    found = re.compile(list_tag(user, "([0-9]{1,18})").removeprefix("W/"))
+    found = re.compile(list_tag(user, "(0|[1-9][0-9]{,17})").removeprefix("W/"))
     return [int(match[1]) for tag in tags if (match := found.fullmatch(tag))]
 
 
@@ -90,7 +90,7 @@ def read_time(tag: str) -> datetime | None:
         time = datetime.fromisoformat(tag.strip('"'))
     except ValueError:
         return None
-    return time if tag_of(time) == tag else None
+    return time if tag.endswith('Z"') and tag_of(time) == tag else None
 
 
 async def run_if_match(user: UserDatabase, write: Update | Delete, request: Request, **parameters: Any) -> Row:
