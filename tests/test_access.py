@@ -1,5 +1,5 @@
 """The authorization matrix, over every route of the application."""
-# [Task]: T020, T021, T028 [From]: specs/features/authentication.md
+# [Task]: T020, T021, T028, T144 [From]: specs/features/authentication.md, specs/features/task-crud.md
 
 import time
 from collections.abc import AsyncIterator
@@ -20,13 +20,15 @@ from tests.leaks import SECRET
 from tests.service import Service, User, bearer, make_settings, make_token
 
 PUBLIC = {"/health", "/ready", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc"}
-JSON = {"Content-Type": "application/json"}
+# A query and a body that every route takes: the others pass over what one of them needs.
+QUERY = {"status": "all"}
+BODY = {"title": "x", "completed": True, "tasks": [{"title": "x"}], "ids": [1]}
 INVALID = 'Bearer error="invalid_token", error_description="The token is invalid"'
 EXPIRED = 'Bearer error="invalid_token", error_description="The token has expired"'
 
 
 def guarded_routes() -> list[tuple[str, str]]:
-    """Every method and path but the public ones."""
+    """Every method and path but the public ones, as they are declared: with the user in the path."""
     routes = iter_route_contexts(create_app(make_settings()).routes)
     return sorted(
         (method, route.path)
@@ -36,7 +38,10 @@ def guarded_routes() -> list[tuple[str, str]]:
     )
 
 
-every_guarded_route = pytest.mark.parametrize(("method", "path"), guarded_routes())
+LONG_ROUTES = guarded_routes()
+SHORT_ROUTES = [(method, path.replace("/{user_id}", "")) for method, path in LONG_ROUTES]
+
+every_guarded_route = pytest.mark.parametrize(("method", "path"), [*LONG_ROUTES, *SHORT_ROUTES])
 
 
 async def never_sent() -> AsyncIterator[bytes]:
@@ -46,17 +51,21 @@ async def never_sent() -> AsyncIterator[bytes]:
 
 async def ask(service: Service, method: str, path: str, user_id: str, **kwargs: Any) -> Any:
     url = path.format(user_id=user_id, task_id=1)
-    return await service.client.request(method, url, **kwargs)
+    return await service.client.request(method, url, params=QUERY, json=BODY, **kwargs)
 
 
 @pytest.mark.requirement("T020")
-def test_the_matrix_has_all_six_task_routes() -> None:
-    assert guarded_routes() == [
+def test_the_matrix_has_all_ten_task_routes() -> None:
+    assert LONG_ROUTES == [
+        ("DELETE", "/api/{user_id}/tasks"),
         ("DELETE", "/api/{user_id}/tasks/{task_id}"),
         ("GET", "/api/{user_id}/tasks"),
         ("GET", "/api/{user_id}/tasks/{task_id}"),
+        ("PATCH", "/api/{user_id}/tasks/bulk"),
+        ("PATCH", "/api/{user_id}/tasks/{task_id}"),
         ("PATCH", "/api/{user_id}/tasks/{task_id}/complete"),
         ("POST", "/api/{user_id}/tasks"),
+        ("POST", "/api/{user_id}/tasks/bulk"),
         ("PUT", "/api/{user_id}/tasks/{task_id}"),
     ]
 
@@ -107,7 +116,7 @@ async def test_an_expired_token_is_401(plain_service: Service, method: str, path
     assert response.headers["WWW-Authenticate"] == EXPIRED
 
 
-@every_guarded_route
+@pytest.mark.parametrize(("method", "path"), LONG_ROUTES)
 @pytest.mark.requirement("T020")
 async def test_another_users_token_is_403_without_sql(plain_service: Service, method: str, path: str) -> None:
     checkouts = 0
@@ -134,24 +143,46 @@ async def test_another_users_token_is_403_without_sql(plain_service: Service, me
 async def test_the_users_own_token_is_accepted(service: Service, method: str, path: str) -> None:
     headers = bearer(make_token("somebody"))
 
-    response = await ask(service, method, path, "somebody", headers=headers, json={"title": "x"})
+    response = await ask(service, method, path, "somebody", headers=headers)
 
     assert response.status_code in {200, 201, 204, 404}
 
 
+@pytest.mark.parametrize(("method", "path"), SHORT_ROUTES)
+@pytest.mark.requirement("T020", "T144")
+async def test_a_path_without_a_user_is_the_tokens_own(alice: User, bob: User, method: str, path: str) -> None:
+    his = await bob.new_task("His")
+    body = BODY | {"ids": [his["id"]]}
+
+    response = await alice.request(method, path.format(task_id=his["id"]), params=QUERY, json=body)
+
+    assert response.status_code in ({404} if "{task_id}" in path else {200, 201})
+    assert bob.id not in response.text
+    assert (await bob.get()).json() == [his]
+
+
 @pytest.mark.requirement("T021")
-@pytest.mark.parametrize("path", ["/api/somebody/tasks", "/api/somebody/tasks/0?limit=x"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/api/somebody/tasks"),
+        ("PUT", "/api/somebody/tasks/0?limit=x"),
+        ("PATCH", "/api/somebody/tasks/0/complete"),
+        ("POST", "/api/somebody/tasks/bulk"),
+        ("PATCH", "/api/somebody/tasks/bulk"),
+        ("DELETE", "/api/somebody/tasks?status=x"),
+    ],
+)
 @pytest.mark.parametrize("content_type", ["application/json", "text/plain", None])
 @pytest.mark.parametrize(("subject", "status"), [(None, 401), ("mallory", 403)], ids=["no-token", "another-user"])
 async def test_the_token_is_judged_before_anything_else(
-    plain_service: Service, path: str, content_type: str | None, subject: str | None, status: int
+    plain_service: Service, method: str, path: str, content_type: str | None, subject: str | None, status: int
 ) -> None:
-    headers = {"Content-Length": "10000000"}
+    headers = {"Content-Length": "10000000", "If-Match": "?", "Idempotency-Key": " "}
     if content_type is not None:
         headers["Content-Type"] = content_type
     if subject is not None:
         headers |= bearer(make_token(subject))
-    method = "PUT" if "?" in path else "POST"
 
     response = await plain_service.client.request(method, path, content=never_sent(), headers=headers)
 
@@ -173,7 +204,7 @@ async def test_the_token_is_verified_once(
 
     monkeypatch.setattr(verifier, "verify", verify)
     headers = bearer(make_token("somebody"))
-    await ask(service, method, path, "somebody", headers=headers, json={"title": "x"})
+    await ask(service, method, path, "somebody", headers=headers)
 
     assert len(verified) == 1
 
@@ -235,8 +266,8 @@ async def test_an_override_of_the_access_holds_on_every_route(plain_service: Ser
 
     plain_service.app.dependency_overrides[verify_user_access] = nobody
     try:
-        for method, path in guarded_routes():
-            answer = await ask(plain_service, method, path, "somebody", json={"title": "x"})
+        for method, path in [*LONG_ROUTES, *SHORT_ROUTES]:
+            answer = await ask(plain_service, method, path, "somebody")
             assert answer.status_code == 418, (method, path)
     finally:
         plain_service.app.dependency_overrides.clear()
