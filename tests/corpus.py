@@ -3,14 +3,16 @@
 Mallory has an account, a good token and one task (3). She wants the victim's tasks (1 and 2), an
 answer that tells her something, or a 500. A way to attack that anybody finds becomes a case here.
 """
-# [Task]: T020, T063 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+# [Task]: T020, T063, T134, T137 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/features/task-crud.md
 
 import json
+from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import count, cycle, product
 from typing import Any
+from urllib.parse import quote
 
 from tests.leaks import SECRET
 from tests.server import head
@@ -20,9 +22,13 @@ MALLORY = "mallory"
 VICTIM = "victim"
 TASKS = f"/api/{MALLORY}/tasks"
 HERS = f"{TASKS}/3"
-WRITES = (("POST", TASKS), ("PUT", HERS))
+BULK = f"{TASKS}/bulk"
+COMPLETE = f"{HERS}/complete"
+# Every write with a body.
+WRITES = (("POST", TASKS), ("PUT", HERS), ("PATCH", HERS), ("PATCH", COMPLETE), ("POST", BULK), ("PATCH", BULK))
 # Nothing here depends on the clock: the corpus is the same in every run.
 FUTURE = 4_102_444_800  # the year 2100
+TIMES = ('"0001-01-01T00:00:00Z"', '"2026-01-01T00:00:00.000001Z"', '"9999-12-31T23:59:59Z"')
 # Sent wherever an answer might repeat it.
 CANARY = "do-not-repeat"
 
@@ -32,6 +38,7 @@ EXPIRED = "Token has expired"
 FORBIDDEN = "Cannot access another user's tasks"
 NOT_FOUND = "Not Found"
 NO_TASK = "Task not found"
+CHANGED = "The task has changed"
 NOT_ALLOWED = "Method Not Allowed"
 NOT_JSON = "The body must be application/json"
 TOO_LARGE = "The body must be at most 65536 bytes"
@@ -48,7 +55,7 @@ class Case:
     name: str
     request: bytes
     status: int
-    expected: str | list[str] | None = None
+    expected: str | list[Any] | None = None
 
 
 def claims(**changes: Any) -> str:
@@ -71,7 +78,7 @@ def case(
     *headers: str | bytes,
     body: bytes = b"",
     status: int,
-    expected: str | list[str] | None = None,
+    expected: str | list[Any] | None = None,
 ) -> Case:
     """A case of a request with these headers and a body of the length it declares."""
     if body:
@@ -105,10 +112,19 @@ def without_a_token() -> Iterator[Case]:
     yield refused("to a proxy", "GET", TASKS, f"Proxy-Authorization: Bearer {GOOD}")
     yield refused("by a proxy", "GET", TASKS, "X-Forwarded-User: victim")
     yield refused("upgraded", "GET", TASKS, "Connection: Upgrade", "Upgrade: websocket")
-    for path in (f"{TASKS}/0", f"{TASKS}/x?limit=x", "/api/%00/tasks", "/api/%ff/tasks"):
+    for path in (
+        *(f"{TASKS}/0", f"{TASKS}/x?limit=x", "/api/%00/tasks", "/api/%ff/tasks"),
+        *("/api/tasks", "/api/tasks/", "/api/tasks?limit=x", "/api/tasks/3", "/api/tasks/x", "/api/tasks/tasks"),
+    ):
         yield refused(path, "GET", path)
+    for method, target in (
+        *(("DELETE", TASKS), ("DELETE", f"{TASKS}?status=all"), ("DELETE", "/api/tasks?ids=x")),
+        *(("POST", "/api/tasks"), ("POST", "/api/tasks/bulk"), ("PATCH", "/api/tasks/3/complete")),
+    ):
+        yield refused(target, method, target, "If-Match: x", "Idempotency-Key: ", JSON)
     for body in (b"{", b"\xff", b"[" * 60_000, b'{"title": NaN}', b" " * 70_000):
-        yield refused(body, "POST", TASKS, JSON, body=body)
+        for method, target in (("POST", TASKS), ("POST", BULK), ("PATCH", BULK), ("PATCH", COMPLETE)):
+            yield refused(body, method, target, JSON, body=body)
     yield refused("no type", "POST", TASKS, body=b"x")
     yield refused("never sent", "POST", TASKS, JSON, "Content-Length: 10000000")
     yield refused("never sent", "PUT", HERS, JSON, "Content-Length: 10000000")
@@ -305,8 +321,18 @@ def other_users() -> Iterator[Case]:
         ("DELETE", f"{his}/1"),
         ("PATCH", f"{his}/1/complete"),
         ("PATCH", f"{his}/x/complete/"),
+        ("PATCH", f"{his}/1"),
+        ("POST", f"{his}/bulk"),
+        ("PATCH", f"{his}/bulk/"),
+        ("DELETE", his),
+        ("DELETE", f"{his}?status=all"),
+        ("DELETE", f"{his}?ids=1,2"),
+        # Both forms of the path fit, and the one with a user counts.
+        ("GET", "/api/tasks/tasks"),
+        ("PUT", "/api/tasks/tasks/3"),
+        ("POST", "/api/tasks/tasks/bulk"),
     ):
-        sent = body if method in {"POST", "PUT"} else b""
+        sent = body if method in {"POST", "PUT", "PATCH"} else b""
         yield refused(target, method, target, AUTHORIZED, JSON, body=sent)
     for body in (b"{", b"\xff", b'{"title": NaN}', b" " * 70_000):
         yield refused(body, "POST", his, AUTHORIZED, JSON, body=body)
@@ -321,10 +347,16 @@ def other_users() -> Iterator[Case]:
         yield refused(user, "GET", f"/api/{user}/tasks", AUTHORIZED)
     # His tasks by her path, as if they didn't exist.
     missing = partial(case, status=404, expected=NO_TASK)
-    for method, end in product(("GET", "PUT", "DELETE", "PATCH"), ("", "/")):
-        path = f"{TASKS}/1/complete{end}" if method == "PATCH" else f"{TASKS}/1{end}"
-        sent = b'{"title": "pwned"}' if method == "PUT" else b""
+    for (method, action), start, end in product(
+        (("GET", ""), ("PUT", ""), ("PATCH", ""), ("DELETE", ""), ("PATCH", "/complete")),
+        (TASKS, "/api/tasks"),
+        ("", "/"),
+    ):
+        path = f"{start}/1{action}{end}"
+        sent = b'{"title": "pwned"}' if method in {"PUT", "PATCH"} else b""
         yield missing(path, method, path, AUTHORIZED, JSON, body=sent)
+        if method != "GET":
+            yield missing(f"{path} if", method, path, AUTHORIZED, JSON, 'If-Match: "x"', body=sent)
     sent = b'{"id": 1, "user_id": "victim"}'
     yield missing("nothing", "PUT", f"{TASKS}/2", AUTHORIZED, JSON, body=sent)
     for path in ("victim/../mallory", "victim%2F..%2Fmallory", "mallory/./", "../api/mallory"):
@@ -343,9 +375,10 @@ def paths_and_methods() -> Iterator[Case]:
         yield missing(path, "GET", path, AUTHORIZED)
     refused = partial(case, status=405, expected=NOT_ALLOWED)
     for method, path in (
-        *product(("PUT", "PATCH", "DELETE", "TRACE", "QUERY"), (TASKS, f"{TASKS}/")),
-        *product(("POST", "PATCH", "TRACE"), (HERS, f"{TASKS}/x", "/api/victim/tasks/1")),
-        *product(("GET", "POST", "PUT", "DELETE", "PROPFIND"), (f"{HERS}/complete",)),
+        *product(("PUT", "PATCH", "TRACE", "QUERY"), (TASKS, f"{TASKS}/", "/api/tasks")),
+        *product(("POST", "TRACE"), (HERS, f"{TASKS}/x", "/api/victim/tasks/1", "/api/tasks/3")),
+        *product(("GET", "POST", "PUT", "DELETE", "PROPFIND"), (COMPLETE, "/api/tasks/3/complete")),
+        *product(("GET", "PUT", "DELETE", "TRACE"), (BULK, f"{BULK}/", "/api/tasks/bulk")),
         *product(("POST", "DELETE"), ("/health", "/ready", "/openapi.json")),
     ):
         yield refused(path, method, path, JSON, body=b"{")
@@ -364,21 +397,173 @@ def numbers() -> Iterator[Case]:
     for text in ("1", "001", str(2**63 - 1), str(2**31), "%31"):
         path = f"{TASKS}/{text}"
         yield case(path, "GET", path, AUTHORIZED, status=404, expected=NO_TASK)
-    queries = list(product(("limit", "offset", "skip"), ["", *no_integers]))
-    queries += [("limit", "0"), ("limit", "1001"), ("limit", "0001001"), ("limit", "1&limit=0")]
-    queries += [
-        ("completed", text) for text in ("1", "0", "True", "TRUE", "yes", "on", "t", "", "null", "%00", "truefalse")
-    ]
-    queries += [("completed", "true'%20OR%201=1--"), ("completed", CANARY), ("completed", "%ff")]
-    for name, text in queries:
-        query = f"{TASKS}?{name}={text}"
-        yield case(f"{name} {text}", "GET", query, AUTHORIZED, status=422, expected=["query", name])
-    for query in (
-        *("limit=1", "limit=1000", "offset=0", f"offset={2**63 - 1}", f"skip={2**63 - 1}"),
-        *(f"limit=1000&offset={2**63 - 1}", "user_id=victim", "owner=victim", "%00=%00", "%ff"),
-        *("limit[]=5", "&&&===", "a=1&" * 5000, "limit=0&limit=1", "sort=id;drop", "?limit=0"),
+    for name, text in product(("limit", "offset", "skip"), ["", *no_integers]):
+        yield unserved("GET", f"{name}={text}", name)
+    for text in ("0", "1001", "0001001"):
+        yield unserved("GET", f"limit={text}", "limit")
+    for text in ("", "0", "00", "1,", ",1", "1,,2", "1,%202", "1;2", "3,0", ",".join(map(str, range(1, 202)))):
+        yield unserved("DELETE", f"ids={text}", "ids")
+    for text in no_integers:
+        yield unserved("DELETE", f"ids=3,{text}", "ids")
+
+
+def unserved(method: str, query: str, name: str) -> Case:
+    """A case of a query on the list that is refused, for the parameter of this name."""
+    target = f"{TASKS}?{query}"
+    return case(query, method, target, AUTHORIZED, status=422, expected=["query", name])
+
+
+def queries() -> Iterator[Case]:
+    no_booleans = ["1", "0", "True", "TRUE", "yes", "on", "t", "", "null", "%00", "truefalse", "%ff", CANARY]
+    no_names = ["", "All", "null", "%00", "%ff", "title;drop", "all,pending", "-created", CANARY]
+    values = {
+        "status": [*no_names, "done", "true"],
+        "completed": [*no_booleans, "true'%20OR%201=1--"],
+        "search": ["%00", "a%00b", "x" * 201, quote("😀" * 201), CANARY * 20],
+        "sort": [*no_names, "id", "created_at", "updated,title"],
+        "order": [*no_names, "ASC", "descending", "1"],
+        "count": no_booleans,
+        "cursor": ["", "x", "%00", "%ff", "*", "A" * 10_000, "=" * 5, CANARY, *map(quote, no_cursors())],
+    }
+    for name, texts in values.items():
+        for text in texts:
+            yield unserved("GET", f"{name}={text}", name)
+    for sort, place in foreign_cursors():
+        yield unserved("GET", f"sort={sort}&cursor={cursor_of(place)}", "cursor")
+    for query, name in (
+        *(("status=all&completed=true", "completed"), ("completed=false&status=pending", "completed")),
+        *((f"cursor={cursor_of(FIRST)}&{other}=0", "cursor") for other in ("offset", "skip")),
+        *((f"{name}=1&{name}=1", name) for name in ("limit", "offset", "skip", "search")),
+        *(("limit=1&limit=0", "limit"), ("limit=0&limit=1", "limit"), ("sort=title&sort=title", "sort")),
+        *((f"{name}=x", name) for name in ("user_id", "owner", "q", "page", "Status", "limit[]", "ids", "tag")),
+        *(("%00=%00", "\0"), ("%ff", "\ufffd"), ("&&&===", ""), ("?limit=0", "?limit"), ("a=1&" * 5000, "a")),
     ):
-        yield case(query, "GET", f"{TASKS}?{query}", AUTHORIZED, status=200)
+        yield unserved("GET", query, name)
+    for query, name in (
+        *(
+            ("", "status"),
+            ("&", "status"),
+            ("status=", "status"),
+            ("status=done", "status"),
+            ("completed=1", "completed"),
+        ),
+        *(("status=all&completed=true", "completed"), ("ids=3&status=all", "ids"), ("ids=3&completed=true", "ids")),
+        *(("ids=3&ids=1", "ids"), ("status=all&status=all", "status"), ("status=all&limit=1", "limit")),
+        *(
+            ("status=all&search=x", "search"),
+            ("id=3", "id"),
+            ("ids[]=3", "ids[]"),
+            ("status=all&user_id=victim", "user_id"),
+        ),
+    ):
+        yield unserved("DELETE", query, name)
+
+
+FIRST = ["created", "asc", 1, 1]
+
+
+def cursor_of(place: Any) -> str:
+    """A cursor as the service makes it."""
+    content = place if isinstance(place, str) else json.dumps(place, ensure_ascii=False, separators=(",", ":"))
+    return urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
+def no_cursors() -> Iterator[str]:
+    """What isn't a cursor of the default order."""
+    good = cursor_of(FIRST)
+    yield from (good + "=", good[:-1], good[1:], good + "A", good[::-1], f" {good}", f"{good},{good}", good + "\n")
+    yield cursor_of(json.dumps(FIRST))  # with blanks
+    yield from map(cursor_of, ("null", "5", '"x"', "{}", "[]", "[[]]", "[" * 5000, "9" * 5000, "NaN"))
+    for place in (
+        *(FIRST[:3], [*FIRST, 1], [FIRST], ["created", "desc", 1, 1], ["created", "asc", 1, 2]),
+        *(["id", "asc", 1, 1], ["title", "asc", "x", 1], [None] * 4, [0] * 4, [["created"], "asc", 1, 1]),
+        *(["created", "asc", key, key] for key in (0, -1, 2**63, 10**400, None, True, "1", 1.0, [1], {"id": 1})),
+        *(["created", "asc", key, 1] for key in (True, 1.0, "1", None)),
+    ):
+        yield cursor_of(place)
+
+
+def foreign_cursors() -> Iterator[tuple[str, Any]]:
+    """Places that aren't in a list of this order, since no task has such a key."""
+    for key in (
+        *(None, 1, True, [], {}, "", "x", "2026-01-01T00:00:00Z", '"2026-01-01"', '"2026-01-01T00:00:00"', '"\0"'),
+        *('"2026-01-01T00:00:00+00:00"', '"2026-01-01T00:00:00+01:00"', '"2026-01-01T00:00:00z"'),
+        *('"0001-01-01T00:00:00+14:00"', '"9999-12-31T23:59:59-14:00"', '"10000-01-01T00:00:00Z"'),
+    ):
+        yield "updated", ["updated", "asc", key, 1]
+    for title in (None, 1, True, [], {}, "", "\0", "a\0b", "x" * 10_000):
+        yield "title", ["title", "asc", title, 1]
+    yield "title", '["title","asc","\\ud800",1]'
+    yield "title", FIRST
+    yield "updated", ["title", "asc", "x", 1]
+    yield "title&order=desc", ["title", "asc", "x", 1]
+
+
+def conditions() -> Iterator[Case]:
+    """Tags that are none are refused, and tags that aren't the task's don't match."""
+    writes = (("PUT", HERS), ("PATCH", HERS), ("DELETE", HERS), ("PATCH", COMPLETE))
+    calls = cycle(writes)
+
+    def conditional(what: str | bytes, *lines: str | bytes, status: int, expected: str | list[str]) -> Case:
+        method, target = next(calls)
+        body = b"" if method == "DELETE" else b'{"completed": true}'
+        return case(what, method, target, AUTHORIZED, JSON, *lines, body=body, status=status, expected=expected)
+
+    no_lists = ["", " ", ",", "x", "x" * 50_000, '"', '"""', '"a" "b"', '"a""b"', '"a b"', "'a'", "**", "*,*", '*, "a"']
+    no_lists += [
+        '"a", *',
+        "W/",
+        "W/a",
+        'w/"a"',
+        'W /"a"',
+        'W/ "a"',
+        '"a',
+        'a"',
+        '"a";',
+        '"a"; "b"',
+        "2026-01-01T00:00:00Z",
+    ]
+    no_lists += [", ".join(['"a"'] * 17), '"a", ' * 5000, '"a"\t"b"', CANARY]
+    for text in no_lists:
+        line = f"If-Match: {text}"
+        yield conditional(line, line, status=422, expected=["header", "If-Match"])
+    others = [
+        '"x"',
+        '""',
+        'W/""',
+        'W/"00000000-1"',
+        '"*"',
+        '"\'; DROP TABLE task; --"'.replace(" ", ""),
+        '"a", "b"',
+        '"a",,"b",',
+    ]
+    others += [", ".join(['"a"'] * 16), f'"{"x" * 50_000}"', f'"{CANARY}"']
+    for time in (
+        *("2026-01-01T00:00:00Z", "2026-01-01T00:00:00", "2026-01-01", "20260101T000000Z", "2026-W01-1"),
+        *("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00+14:00", "1e999"),
+        *("9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00+00:00", "2026-01-01T24:00:00Z", "2026-02-30T00:00:00Z"),
+    ):
+        others += [f'"{time}"', f'W/"{time}"']
+    for text in (*others, b'"\xff"'):
+        line = b"If-Match: " + (text if isinstance(text, bytes) else text.encode())
+        yield conditional(line, line, status=412, expected=CHANGED)
+    for method, target in writes:
+        yield case(
+            "if twice", method, target, AUTHORIZED, 'If-Match: "a"', 'If-Match: "b"', JSON, body=b"{}", status=412
+        )
+    # What is wrong with the body or the path is told first.
+    for line in ("If-Match: x", 'If-Match: "x"'):
+        refused = partial(case, status=422)
+        yield refused(line, "PUT", HERS, AUTHORIZED, JSON, line, body=b'{"title": ""}', expected=["body", "title"])
+        yield refused(line, "PATCH", COMPLETE, AUTHORIZED, JSON, line, body=b"{", expected=["body"])
+        yield refused(line, "DELETE", f"{TASKS}/0", AUTHORIZED, line, expected=["path", "task_id"])
+    refused = partial(case, status=422, expected=["header", "Idempotency-Key"])
+    for (method, target, body), text in product(
+        (("POST", TASKS, b'{"title": "x"}'), ("POST", BULK, b'{"tasks": [{"title": "x"}]}')),
+        ("", " ", "a b", "a\tb", "x" * 256, "x" * 50_000, "\xe9", "a\r\nIdempotency-Key: a", "a\r\nIdempotency-Key: b"),
+    ):
+        line = f"Idempotency-Key: {text}".encode("latin-1")
+        yield refused(line, method, target, AUTHORIZED, JSON, line, body=body)
 
 
 def unsound_bodies() -> Iterator[Case]:
@@ -415,7 +600,8 @@ def unsound_bodies() -> Iterator[Case]:
         *(b"[" * 20_000, b"[" * 60_000, b'{"a":' * 9_000 + b"1" + b"}" * 9_000),
     ):
         for method, target in WRITES:
-            yield refused(body[:60], method, target, AUTHORIZED, JSON, body=body)
+            if body or target != COMPLETE:
+                yield refused(body[:60], method, target, AUTHORIZED, JSON, body=body)
 
 
 def wrong_fields() -> Iterator[Case]:
@@ -424,20 +610,47 @@ def wrong_fields() -> Iterator[Case]:
     titles += [CANARY * 50, [CANARY], {CANARY: CANARY}]
     descriptions: list[Any] = ["x" * 1001, "😀" * 1001, " " * 1001, 5, False, [], {}, ["x"]]
     descriptions += [CANARY * 100, [CANARY], {CANARY: CANARY}]
-    fields = [*product(["title"], titles), *product(["description"], descriptions)]
-    for name, value in fields:
-        body = json.dumps({"title": "fine"} | {name: value}).encode()
-        refused = partial(case, status=422, expected=["body", name])
-        for method, target in WRITES:
-            yield refused(body, method, target, AUTHORIZED, JSON, body=body)
     no_booleans: list[Any] = [0, 1, "true", "false", "", CANARY, 1.0, [], {}, None, [True]]
-    refused = partial(case, status=422, expected=["body", "completed"])
+    fields = [
+        *product(["title"], titles),
+        *product(["description"], descriptions),
+        *product(["completed"], no_booleans),
+    ]
+    for name, value in fields:
+        task = {"title": "fine"} | {name: value}
+        refused = partial(case, status=422, expected=["body", name])
+        for method, target in WRITES[:3]:
+            yield refused(f"{target[-4:]} {task}", method, target, AUTHORIZED, JSON, body=json.dumps(task).encode())
+        body = json.dumps({"tasks": [{"title": "fine"}, task, {"title": "fine"}]}).encode()
+        refused = partial(case, status=422, expected=["body", "tasks", 1, name])
+        yield refused(f"bulk {task}", "POST", BULK, AUTHORIZED, JSON, body=body)
     for value in no_booleans:
-        body = json.dumps({"completed": value}).encode()
-        yield refused(body, "PUT", HERS, AUTHORIZED, JSON, body=body)
+        for target, others in ((COMPLETE, {}), (BULK, {"ids": [3]})):
+            body = json.dumps(others | {"completed": value}).encode()
+            refused = partial(case, status=422, expected=["body", "completed"])
+            yield refused(body, "PATCH", target, AUTHORIZED, JSON, body=body)
     refused = partial(case, status=422, expected=["body", "title"])
     for body in (b"{}", b'{"Title": "x"}', b'{"description": "x"}', b'{"title ": "x"}'):
         yield refused(body, "POST", TASKS, AUTHORIZED, JSON, body=body)
+    no_lists: list[Any] = [None, [], {}, "3", 3, True, CANARY]
+    task_lists = [*no_lists, [{"title": "x"}] * 101]
+    id_lists = [*no_lists, [3] * 1001]
+    items: list[Any] = [None, "x", 5, [], [{"title": "x"}], CANARY]
+    no_ids: list[Any] = [0, -1, 2**63, 2**64 + 3, 3.0, 3.5, "3", True, None, [3], {"id": 3}, CANARY]
+    for method, name, values, loc in (
+        ("POST", "tasks", task_lists, []),
+        ("POST", "tasks", [[{"title": "x"}, item] for item in items], [1]),
+        ("PATCH", "ids", id_lists, []),
+        ("PATCH", "ids", [[3, no_id] for no_id in no_ids], [1]),
+    ):
+        for value in values:
+            body = json.dumps({name: value, "completed": True}).encode()
+            yield case(body, method, BULK, AUTHORIZED, JSON, body=body, status=422, expected=["body", name, *loc])
+    for method, body, name in (
+        *(("POST", b"{}", "tasks"), ("POST", b'{"Tasks": []}', "tasks"), ("PATCH", b'{"completed": true}', "ids")),
+        *(("PATCH", b'{"ids": [3]}', "completed"), ("PATCH", b'{"ids": [3], "Completed": true}', "completed")),
+    ):
+        yield case(body, method, BULK, AUTHORIZED, JSON, body=body, status=422, expected=["body", name])
 
 
 def types_and_sizes() -> Iterator[Case]:
@@ -491,7 +704,7 @@ def taken() -> Iterator[Case]:
         {"title": "x", "description": "' OR user_id = 'victim"},
         {"title": "%s %(owner)s :owner $1 {owner} ?"},
         {"title": "x", "id": 1, "user_id": VICTIM, "created_at": "x", "updated_at": None},
-        {"title": "x", "completed": "ignored on POST"},
+        {"title": "x", "completed": False, "created_at": None},
         {"title": "x", "__proto__": {"user_id": VICTIM}, "owner": VICTIM, "now": 0},
         {"title": "<script>alert(1)</script>"},
         {"title": "\u202e\u200b\ufffe\U0010ffff"},
@@ -510,10 +723,55 @@ def taken() -> Iterator[Case]:
         yield case(change, "PUT", HERS, AUTHORIZED, JSON, body=body, status=200)
     body = b'{"title": "a", "title": "b"}'
     yield case("twice", "PUT", HERS, AUTHORIZED, JSON, body=body, status=200)
-    # The body of a PATCH is never read.
-    path = f"{HERS}/complete"
-    for body in (b"", b"{", b"\xff", b'{"completed": "x", "user_id": "victim"}', b" " * 70_000):
-        yield case(f"body {body[:9]!r}", "PATCH", path, AUTHORIZED, JSON, body=body, status=200)
+    for body in (b"", b"{}", b'{"completed": true, "user_id": "victim"}', b'{"x": [null]}'):
+        yield case(f"body {body[:20]!r}", "PATCH", COMPLETE, AUTHORIZED, JSON, body=body, status=200)
+    # The victim's tasks, by their ids among hers.
+    for body in (
+        b'{"ids": [1, 2], "completed": true}',
+        b'{"ids": [3, 1, 3, 2, 9223372036854775807], "completed": true}',
+    ):
+        yield case(body, "PATCH", BULK, AUTHORIZED, JSON, body=body, status=200)
+    for items in ([{"title": "x", "id": 1, "user_id": VICTIM}], [{"title": "'; --", "number": 1, "key": "k"}] * 100):
+        body = json.dumps({"tasks": items, "user_id": VICTIM, "ids": [1]}).encode()
+        yield case(f"{len(items)} tasks", "POST", BULK, AUTHORIZED, JSON, body=body, status=201)
+
+
+def taken_queries_and_tags() -> Iterator[Case]:
+    for query in (
+        *("", "limit=1", "limit=1000", "limit=00005", "offset=0", f"offset={2**63 - 1}", f"skip={2**63 - 1}"),
+        *(f"limit=1000&offset={2**63 - 1}", "offset=0&skip=5", "search=%ff", "search=%20", "search=", "search=%25_%5C"),
+        *("search=" + quote("'; DROP TABLE task; --"), "search=" + quote("😀" * 200), "status=all&count=true", "&&"),
+        *("sort=title&order=desc&count=false", f"limit=1&cursor={cursor_of(FIRST)}", "search=Victim&count=true"),
+        *(f"cursor={cursor_of(['created', 'asc', 2**63 - 1, 2**63 - 1])}", f"cursor={cursor_of(FIRST)}&status=pending"),
+        *(
+            f"sort=title&cursor={cursor_of(['title', 'asc', title, 1])}"
+            for title in ("a", "\x01", "\U0010ffff", "' OR 1")
+        ),
+        *(f"sort=updated&cursor={cursor_of(['updated', 'asc', time, 1])}" for time in TIMES),
+    ):
+        for target in (TASKS, "/api/tasks"):
+            yield case(query, "GET", f"{target}?{query}", AUTHORIZED, status=200)
+    for line in (
+        *("", ",", "x", '"', '"a" "b"', '"a b"', "W/", 'w/"a"', '*, "a"', '"*"', '"x"', 'W/"00000000-1"', 'W/"-"'),
+        *('"x", ' * 5000, f'"{"x" * 50_000}"', f'W/"00000000-{"9" * 5000}"', '"2026-01-01T00:00:00Z"', '"\xff"'),
+    ):
+        header = f"If-None-Match: {line}".encode("latin-1")
+        for target in (TASKS, HERS):
+            yield case(header, "GET", target, AUTHORIZED, header, status=200)
+            yield case(header, "HEAD", target, AUTHORIZED, header, "Range: bytes=0-1", status=200)
+    for target in (TASKS, HERS, "/api/tasks/3/"):
+        yield case("any", "GET", target, AUTHORIZED, "If-None-Match: *", status=304)
+    yield case("any", "PUT", HERS, AUTHORIZED, JSON, "If-Match: *", body=b"{}", status=200)
+    # Other endpoints take no query.
+    yield case("?limit=x", "GET", f"{HERS}?limit=x&status=", AUTHORIZED, status=200)
+    yield case("?status=x", "POST", f"{TASKS}?status=x", AUTHORIZED, JSON, body=b'{"title": "x"}', status=201)
+    yield case("?ids=1", "PUT", f"{HERS}?ids=1", AUTHORIZED, JSON, body=b"{}", status=200)
+
+
+def cleared() -> Iterator[Case]:
+    """The last requests, which delete what Mallory has, and nothing else."""
+    for query in ("ids=1,2", f"ids=1,3,2,3,{2**63 - 1}", "status=completed", "completed=false", "status=all"):
+        yield case(query, "DELETE", f"{TASKS}?{query}", AUTHORIZED, status=200)
 
 
 CORPUS = [
@@ -524,8 +782,12 @@ CORPUS = [
     *other_users(),
     *paths_and_methods(),
     *numbers(),
+    *queries(),
+    *conditions(),
     *unsound_bodies(),
     *wrong_fields(),
     *types_and_sizes(),
     *taken(),
+    *taken_queries_and_tags(),
+    *cleared(),
 ]
