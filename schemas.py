@@ -95,6 +95,7 @@ Description = Annotated[
     Field(examples=["Two litres"]),
 ]
 TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
+ExactId = Annotated[StrictInt, Field(ge=1, le=BIGGEST_INTEGER)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
 Sort = Literal["created", "updated", "title"]
 Order = Literal["asc", "desc"]
@@ -196,7 +197,7 @@ class TaskComplete(BaseModel):
 class TasksComplete(BaseModel):
     """Sets `completed` of several tasks."""
 
-    ids: Annotated[list[Annotated[StrictInt, Field(ge=1, le=BIGGEST_INTEGER)]], Field(min_length=1, max_length=1000)]
+    ids: Annotated[list[ExactId], Field(min_length=1, max_length=1000)]
     completed: StrictBool
 
 

@@ -2,11 +2,12 @@
 # [Task]: T136, T137 [From]: specs/features/task-crud.md
 
 import re
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Annotated, Any
 from zlib import crc32
 
 from fastapi import HTTPException, Request, status
+from pydantic import AfterValidator, TypeAdapter
 from sqlalchemy import Delete, Update
 
 import statements
@@ -38,9 +39,19 @@ MOST_TAGS = 16
 ANY = ["*"]
 
 
+def in_utc(time: datetime) -> datetime:
+    if time.utcoffset() != timedelta(0):
+        raise ValueError("not in UTC")
+    return time
+
+
+Time = Annotated[datetime, AfterValidator(in_utc)]
+TIME: TypeAdapter[datetime] = TypeAdapter(Time)
+
+
 def tag_of(updated_at: datetime) -> str:
     """The entity tag of a task: its `updated_at`, as it is in the JSON."""
-    return f'"{updated_at.isoformat().replace("+00:00", "Z")}"'
+    return TIME.dump_json(updated_at).decode()
 
 
 def read_tags(request: Request, header: str) -> list[str]:
@@ -87,10 +98,10 @@ def read_if_match(request: Request) -> list[datetime] | None:
 def read_time(tag: str) -> datetime | None:
     """Reads a tag of ours. Any other is None, and matches no task."""
     try:
-        time = datetime.fromisoformat(tag.strip('"'))
+        time = TIME.validate_json(tag)
     except ValueError:
         return None
-    return time if tag.endswith('Z"') and tag_of(time) == tag else None
+    return time if tag_of(time) == tag else None
 
 
 async def run_if_match(user: UserDatabase, write: Update | Delete, request: Request, **parameters: Any) -> Row:

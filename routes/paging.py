@@ -1,26 +1,33 @@
 """The pages of a list: cursors, and the `Link` to the next page."""
 # [Task]: T132 [From]: specs/features/task-crud.md
 
-import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 from fastapi import Request
-from pydantic import MISSING
+from pydantic import MISSING, AfterValidator, StringConstraints, TypeAdapter
 
 from db import Row
 from errors import invalid_request
-from routes.conditional import IF_NONE_MATCH, READ, read_time, tag_of
+from models import TITLE_LENGTH
+from routes.conditional import IF_NONE_MATCH, READ, Time
 from routes.query import parameters_of
 from routes.task_route import TEXT_HEADER
-from schemas import BIGGEST_INTEGER, ListQuery
+from schemas import ExactId, ListQuery, Order, Sort, no_nul
 
 EXPOSED_HEADERS = ("Link", "X-Total-Count")
 DOCUMENTED: dict[str, Any] = {
     "responses": READ["responses"] | {200: {"headers": dict.fromkeys(("ETag", *EXPOSED_HEADERS), TEXT_HEADER)}},
     "openapi_extra": {"parameters": [*parameters_of(ListQuery), *IF_NONE_MATCH["parameters"]]},
+}
+# Some letters take three in lower case.
+LowerTitle = Annotated[str, StringConstraints(min_length=1, max_length=3 * TITLE_LENGTH), AfterValidator(no_nul)]
+# The place behind a task: the order, the task's key in it, and its id.
+CURSORS: dict[Sort, TypeAdapter[Any]] = {
+    "created": TypeAdapter(tuple[Sort, Order, ExactId, ExactId]),
+    "updated": TypeAdapter(tuple[Sort, Order, Time, ExactId]),
+    "title": TypeAdapter(tuple[Sort, Order, LowerTitle, ExactId]),
 }
 PLACES = {"cursor", "offset", "skip"}
 
@@ -34,15 +41,14 @@ def path_of(request: Request) -> str:
 
 def next_link(request: Request, query: ListQuery, last: Row) -> str:
     """The `Link` to the page behind this row (RFC 8288)."""
-    key = last["sort_key"]
-    place = [query.sort, query.order, tag_of(key) if isinstance(key, datetime) else key, last["id"]]
     others = [(name, value) for name, value in request.query_params.multi_items() if name not in PLACES]
-    return f'<{path_of(request)}?{urlencode([*others, ("cursor", encode(place))])}>; rel="next"'
+    cursor = encode(query, last["sort_key"], last["id"])
+    return f'<{path_of(request)}?{urlencode([*others, ("cursor", cursor)])}>; rel="next"'
 
 
-def encode(place: list[Any]) -> str:
-    content = json.dumps(place, ensure_ascii=False, separators=(",", ":")).encode()
-    return urlsafe_b64encode(content).decode().rstrip("=")
+def encode(query: ListQuery, key: object, task_id: int) -> str:
+    place = CURSORS[query.sort].dump_json((query.sort, query.order, key, task_id))
+    return urlsafe_b64encode(place).decode().rstrip("=")
 
 
 def read_cursor(query: ListQuery) -> dict[str, Any]:
@@ -52,17 +58,10 @@ def read_cursor(query: ListQuery) -> dict[str, Any]:
     if query.cursor is MISSING:
         return {"after_id": None, "after_key": None}
     try:
-        sort, order, key, after_id = place = json.loads(urlsafe_b64decode(query.cursor + "=="))
-        # One form alone is ours, and its text is what Postgres can store.
-        is_ours = (sort, order) == (query.sort, query.order) and encode(place) == query.cursor
-        if query.sort == "updated":
-            key = read_time(key)
-        is_place = type(after_id) is int and 1 <= after_id <= BIGGEST_INTEGER
-        is_key = (
-            key == after_id if sort == "created" else isinstance(key, str | datetime) and key and "\0" not in str(key)
-        )
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        sort, order, key, task_id = CURSORS[query.sort].validate_json(urlsafe_b64decode(query.cursor + "=="))
+        is_ours = (sort, order) == (query.sort, query.order) and encode(query, key, task_id) == query.cursor
+    except ValueError:
         is_ours = False
-    if not (is_ours and is_place and is_key):
+    if not is_ours or (sort == "created" and key != task_id):
         raise invalid_request(("query", "cursor"), "Not a cursor of this list in this order", "cursor")
-    return {"after_id": after_id, "after_key": key}
+    return {"after_id": task_id, "after_key": key}
