@@ -150,7 +150,7 @@ async def test_text_that_cannot_be_stored_is_refused(alice: User, field: str, te
 @pytest.mark.requirement("T140")
 @pytest.mark.parametrize(
     "content",
-    [{}, [], [{"title": "x"}], {"tasks": None}, {"tasks": {}}, {"tasks": "x"}, {"tasks": {"0": MILK}}, MILK, None, 1],
+    [{}, [], [MILK], {"tasks": None}, {"tasks": {}}, {"tasks": "x"}, {"tasks": {"0": MILK}}, {"Tasks": [MILK]}, 1],
 )
 async def test_a_body_without_a_list_is_refused(plain_service: Service, content: Any) -> None:
     response = await plain_service.user().request("POST", "/bulk", json=content)
@@ -162,18 +162,10 @@ async def test_a_body_without_a_list_is_refused(plain_service: Service, content:
 @pytest.mark.requirement("T140")
 async def test_text_is_stored_as_sent(alice: User) -> None:
     texts = [
-        *(
-            "'; DROP TABLE task; --",
-            '"quoted"',
-            "back\\slash",
-            "\\u0000",
-            "\\x00",
-            "%s %(a)s {b} $1 :c ?",
-            "null",
-            "[1]",
-        ),
+        *("'; DROP TABLE task; --", '"quoted"', "back\\slash", "\\u0000", "\\x00", "%s %(a)s {b} $1 :c ?"),
+        *("null", "[1]", "true", "1e999", "0", "<b>&amp;</b>"),
         *('{"a": 1}', "tab\tnew\nline", "\x01\x1f\x7f", "é e\u0301", "😀" * 200, "x\u2028\u2029x", "\ufeffx", "\uffff"),
-        *("true", "1e999", "0", "<b>&amp;</b>", "\U0010ffff", "\u202eabc", "x" * 200),
+        *("\U0010ffff", "\u202eabc", "x" * 200),
     ]
     tasks = await created(
         alice, *({"title": f" {text}\n", "description": text} for text in texts), {"title": "x", "description": ""}
@@ -756,9 +748,10 @@ async def test_a_task_is_cleared_or_uncompleted_never_both(alice: User) -> None:
     for _ in range(10):
         tasks = await created(alice, *[{"title": "x", "completed": True}] * 8)
         ids = [task["id"] for task in tasks]
-        uncompleting = [alice.toggle(task_id, json={"completed": False}) for task_id in ids[::2]]
+        clearing = asyncio.create_task(remove(alice, "?status=completed"))
 
-        cleared, *answers = await asyncio.gather(remove(alice, "?status=completed"), *uncompleting)
+        answers = await asyncio.gather(*(alice.toggle(task_id, json={"completed": False}) for task_id in ids[::2]))
+        cleared = await clearing
 
         for task_id, answer in zip(ids[::2], answers, strict=True):
             assert answer.status_code == (404 if task_id in cleared else 200)
