@@ -40,6 +40,7 @@ async def test_a_body_that_means_the_same_is_the_same(alice: User) -> None:
         {"title": "  Buy milk\n"},
         {"description": None, "title": "Buy milk"},
         {"title": "Buy milk", "unknown": 1},
+        {"title": "Buy milk", "completed": False},
     ):
         assert (await post(alice, "1", body)).json() == first.json()
 
@@ -51,9 +52,10 @@ async def test_a_body_that_means_the_same_is_the_same(alice: User) -> None:
         {"title": "Buy milk"},
         {"title": "Buy milk", "description": "Three litres"},
         {"title": "Two litres", "description": "Buy milk"},
+        BODY | {"completed": True},
     ],
 )
-async def test_the_same_key_with_another_body_is_422(alice: User, other: dict[str, str]) -> None:
+async def test_the_same_key_with_another_body_is_422(alice: User, other: dict[str, Any]) -> None:
     first = await post(alice, "1")
     answer = await post(alice, "1", other)
 
@@ -88,6 +90,19 @@ async def test_a_replay_shows_the_task_as_it_is_now(alice: User) -> None:
     assert again.status_code == 201
     assert again.headers["Idempotency-Replayed"] == "true"
     assert again.json() == changed.json() == (await alice.get(f"/{task_id}")).json()
+
+
+@pytest.mark.requirement("T090", "T139")
+async def test_a_completed_task_is_made_once(alice: User) -> None:
+    body = BODY | {"completed": True}
+    first = await post(alice, "1", body)
+    flipped = await alice.toggle(first.json()["id"])
+    again = await post(alice, "1", body)
+
+    assert first.json()["completed"] is True
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert again.json() == flipped.json()
+    assert (await post(alice, "1")).status_code == 422
 
 
 @pytest.mark.requirement("T090")
