@@ -294,6 +294,18 @@ async def test_one_other_field_makes_another_list(alice: User, change: dict[str,
     assert len(await stored(alice)) == 2
 
 
+@pytest.mark.requirement("T140")
+async def test_the_key_of_a_longer_list_stays_taken(alice: User) -> None:
+    first = await created(alice, *({"title": f"Long {number}"} for number in range(5)), key="1")
+    for task in first[:3]:
+        await alice.delete(task["id"])
+
+    response = await create(alice, *({"title": f"Short {number}"} for number in range(3)), key="1")
+
+    assert_refused(response, "header", "Idempotency-Key")
+    assert await stored(alice) == first[3:]
+
+
 @pytest.mark.requirement("T090", "T140")
 @pytest.mark.parametrize("place", [0, 1, 2])
 async def test_a_deleted_item_is_made_anew(alice: User, place: int) -> None:
