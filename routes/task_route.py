@@ -98,6 +98,7 @@ class TaskRoute(APIRoute):
             refusals |= BAD_BODY
         options["responses"] = refusals | (options["responses"] or {})
         super().__init__(path, endpoint, **options | {"strict_content_type": False})
+        self.needs_body = self.body_field is not None and self.body_field.field_info.is_required()
         pattern = path.replace("/{user_id}", "{user_id:user}").replace("{task_id}", "{task_id:task}")
         self.path_regex, _, self.param_convertors = compile_path(pattern)
 
@@ -122,9 +123,10 @@ class TaskRoute(APIRoute):
             verified = VerifiedRequest({**request.scope, "headers": headers}, request.receive)
             verified.user_database = await verify_user_access(request, request.path_params["user_id"])
         verified.idempotency_key = read_key(request) if request.method == "POST" else None
-        is_required = self.body_field is not None and self.body_field.field_info.is_required()
-        verified.content = await read_body(request, is_required=is_required)
-        verified.value = parse_json(verified.content) if verified.content or is_required else None
+        verified.content = await read_body(request, is_required=self.needs_body)
+        if not verified.content and not self.needs_body:
+            verified.content = b"{}"
+        verified.value = parse_json(verified.content)
         return verified
 
 

@@ -119,59 +119,6 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
     return response
 
 
-@router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": parameters_of(DeleteQuery)})
-async def delete_tasks(request: Request, user: CurrentUser) -> Response:
-    """Deletes the tasks of a `status`, oldest first and at most 1000, or those of some `ids`. Fewer than 1000 in the
-    answer means that none is left.
-    """
-    query = read_query(request, DeleteQuery)
-    if query.ids is not MISSING:
-        rows = await user.all(statements.DELETE_TASKS, ids=json.dumps(list(map(int, query.ids.split(",")))))
-    elif query.model_fields_set:
-        rows = await user.all(statements.CLEAR_TASKS, is_completed=query.is_completed)
-    else:
-        raise invalid_request(("query", "status"), "One of status, completed and ids is needed", "missing")
-    return JSONResponse({"ids": sorted(row["id"] for row in rows)})
-
-
-@router.post("/bulk", status_code=status.HTTP_201_CREATED, response_model=list[TaskPublic], **documented())
-async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: TasksCreate) -> Response:
-    """New tasks of the user, all or none, answered in the order sent. With an `Idempotency-Key` the list can be sent
-    again, like a single task.
-    """
-    key = request.idempotency_key
-    keys = item_keys(key) if key else []
-    items = [
-        {"number": number, "key": keys[number] if key else None, "title": task.title, "description": task.description}
-        | {"completed": task.completed}
-        for number, task in enumerate(content.tasks)
-    ]
-    try:
-        rows = await user.all(
-            statements.CREATE_TASKS,
-            items=json.dumps(items),
-            keys=json.dumps([{"key": one} for one in keys]),
-            now=datetime.now(UTC),
-            digest=digest_of(content) if key else None,
-        )
-    except NullRefused:
-        raise reused() from None
-    # The id of an item that was made anew is out of order.
-    rows.sort(key=lambda row: keys.index(row["idempotency_key"]) if key else row["id"])
-    headers = {"Idempotency-Replayed": "true"} if any(row["idempotency_replayed"] for row in rows) else None
-    return Response(TASKS.dump_json(rows), status.HTTP_201_CREATED, headers, media_type="application/json")
-
-
-@router.patch("/bulk", response_model=list[TaskPublic])
-async def complete_tasks(user: CurrentUser, content: TasksComplete) -> Response:
-    """Sets `completed` of those `ids` that are the user's tasks, and answers these, ascending."""
-    rows = await user.all(
-        statements.COMPLETE_TASKS, ids=json.dumps(content.ids), new_completed=content.completed, now=datetime.now(UTC)
-    )
-    rows.sort(key=itemgetter("id"))
-    return Response(TASKS.dump_json(rows), media_type="application/json")
-
-
 @router.get("/{task_id}", response_model=TaskPublic, **conditional.READ)
 async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
     """One task of the user."""
@@ -223,3 +170,56 @@ async def complete_task(
         now=datetime.now(UTC),
     )
     return task_response(row)
+
+
+@router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": parameters_of(DeleteQuery)})
+async def delete_tasks(request: Request, user: CurrentUser) -> Response:
+    """Deletes the tasks of a `status`, oldest first and at most 1000, or those of some `ids`. Fewer than 1000 in the
+    answer means that none is left.
+    """
+    query = read_query(request, DeleteQuery)
+    if query.ids is not MISSING:
+        rows = await user.all(statements.DELETE_TASKS, ids=json.dumps(list(map(int, query.ids.split(",")))))
+    elif query.model_fields_set:
+        rows = await user.all(statements.CLEAR_TASKS, is_completed=query.is_completed)
+    else:
+        raise invalid_request(("query", "status"), "One of status, completed and ids is needed", "missing")
+    return JSONResponse({"ids": sorted(row["id"] for row in rows)})
+
+
+@router.post("/bulk", status_code=status.HTTP_201_CREATED, response_model=list[TaskPublic], **documented())
+async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: TasksCreate) -> Response:
+    """New tasks of the user, all or none, answered in the order sent. With an `Idempotency-Key` the list can be sent
+    again, like a single task.
+    """
+    key = request.idempotency_key
+    keys = item_keys(key) if key else []
+    items = [
+        {"number": number, "key": keys[number] if key else None, "title": task.title, "description": task.description}
+        | {"completed": task.completed}
+        for number, task in enumerate(content.tasks)
+    ]
+    try:
+        rows = await user.all(
+            statements.CREATE_TASKS,
+            items=json.dumps(items),
+            keys=json.dumps([{"key": one} for one in keys]),
+            now=datetime.now(UTC),
+            digest=digest_of(content) if key else None,
+        )
+    except NullRefused:
+        raise reused() from None
+    # The id of an item that was made anew is out of order.
+    rows.sort(key=lambda row: keys.index(row["idempotency_key"]) if key else row["id"])
+    headers = {"Idempotency-Replayed": "true"} if any(row["idempotency_replayed"] for row in rows) else None
+    return Response(TASKS.dump_json(rows), status.HTTP_201_CREATED, headers, media_type="application/json")
+
+
+@router.patch("/bulk", response_model=list[TaskPublic])
+async def complete_tasks(user: CurrentUser, content: TasksComplete) -> Response:
+    """Sets `completed` of those `ids` that are the user's tasks, and answers these, ascending."""
+    rows = await user.all(
+        statements.COMPLETE_TASKS, ids=json.dumps(content.ids), new_completed=content.completed, now=datetime.now(UTC)
+    )
+    rows.sort(key=itemgetter("id"))
+    return Response(TASKS.dump_json(rows), media_type="application/json")
