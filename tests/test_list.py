@@ -399,6 +399,7 @@ async def test_an_empty_list_leads_nowhere(alice: User) -> None:
         {"limit": "1", "completed": "false", "sort": "updated"},
         {"limit": "1", "count": "false", "status": "all"},
         {"limit": "1", "search": "a&b=c d+é%#\"<>';,\\/?😀"},
+        {"limit": "1", "search": "", "order": "asc"},
     ],
 )
 @pytest.mark.parametrize("begin", [{}, {"offset": "1"}, {"skip": "1"}, {"offset": "1", "skip": "0"}])
@@ -658,12 +659,18 @@ async def test_a_cursor_of_another_content_is_refused(alice: User, content: Any)
     assert_refused(await alice.get(f"?cursor={encode(content)}"), "cursor")
 
 
-FORGED_VALUES = [
-    *(None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**400, 1.0, 1.5, 1e300),
+FORGED_TEXTS = [
     *("", "1", "x", "\0", "a\0b", "\ud800", "é", "x" * 10_000, "9999-12-31T23:59:59.999999Z", "0001-01-01T00:00:00Z"),
     *("10000-01-01T00:00:00Z", "infinity", "-infinity", "now", "2026-02-30T00:00:00Z", "2026-01-01T00:00:00+00:00"),
     *("2026-01-01T00:00:00", "2026-01-01", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "created"),
-    *("title", "desc", [], [1], {}, {"a": 1}, float("nan"), float("inf"), float("-inf")),
+    *("0001-01-01T00:00:00-14:00", "2026-01-01T00:00:00+00:00:30Z", "2026-W01-1T00:00:00Z", "title", "desc"),
+]
+FORGED_VALUES = [
+    *(None, True, False, 0, -1, 1, 2**31, 2**63 - 1, 2**63, -(2**63) - 1, 2**64, 10**400, 1.0, 1.5, 1e300),
+    *FORGED_TEXTS,
+    # As the tag of a task is quoted.
+    *(f'"{text}"' for text in FORGED_TEXTS),
+    *([], [1], {}, {"a": 1}, float("nan"), float("inf"), float("-inf")),
 ]
 
 

@@ -152,6 +152,22 @@ async def test_conditions_hold_at_the_own_path(alice: User) -> None:
         assert (refused.status_code, refused.headers["ETag"]) == (412, done.headers["ETag"])
 
 
+@pytest.mark.requirement("T135", "T144")
+async def test_a_tag_at_the_own_path_is_one_users(alice: User, bob: User, service: Service) -> None:
+    # A browser keeps one answer for a path, and sends its tag whoever is signed in by now.
+    newcomers = [service.user() for _ in range(2)]
+    await alice.new_task()
+    await bob.new_task()
+
+    for users in ((alice, bob), newcomers):
+        answers = [await user.get(OWN) for user in users]
+        tags = [answer.headers["ETag"] for answer in answers]
+        assert tags[0] != tags[1]
+        for user, answer, tag in zip(users, answers, tags[::-1], strict=True):
+            again = await user.get(OWN, headers={"If-None-Match": tag})
+            assert (again.status_code, again.json()) == (200, answer.json())
+
+
 @pytest.mark.requirement("T144")
 @pytest.mark.parametrize(
     ("method", "rest", "content"),
