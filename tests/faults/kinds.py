@@ -95,7 +95,11 @@ async def terminate_connections(site: Site) -> None:
 
 async def lock(site: Site) -> None:
     """Another client locks every row, or the whole table as a migration does, for longer than a statement may take."""
-    statements = ["SELECT FROM task FOR UPDATE", "LOCK TABLE task IN ACCESS EXCLUSIVE MODE"]
+    statements = [
+        "SELECT FROM task FOR UPDATE",
+        "SELECT FROM task_list_version FOR UPDATE",
+        "LOCK TABLE task IN ACCESS EXCLUSIVE MODE",
+    ]
     async with site.postgres.admin(site.database) as admin, admin.transaction():
         await admin.execute(site.chance.choice(statements))
         await last()

@@ -1,7 +1,7 @@
 """The record of acknowledged writes, of reads and of faults, and its verdict on the rule: every
-acknowledged write is there with its last acknowledged value.
+acknowledged write is there with its last acknowledged value, and a bulk write is wholly there or wholly absent.
 """
-# [Task]: T093, T094, T095 [From]: specs/reliability.md
+# [Task]: T093, T094, T095, T135, T137, T140, T143 [From]: specs/reliability.md, specs/features/task-crud.md
 
 import asyncio
 import math
@@ -9,7 +9,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,7 +23,7 @@ CALM_SECONDS = SETTLE_SECONDS + 0.6
 
 # Each entry of the service's log begins with its time.
 LOG_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
-BAD_LOG = re.compile("Traceback|prepared statement|database is locked")
+BAD_LOG = re.compile("Traceback|prepared statement|database is locked|deadlock")
 
 
 class Spell(NamedTuple):
@@ -141,24 +141,43 @@ class Known:
     marker: str
     # The last acknowledged state.
     state: State
-    # The key and the body that made it.
-    key: str | None = None
-    body: dict[str, str] = field(default_factory=dict)
-    # The state after a write of unknown outcome, and the time since which it is unknown.
-    perhaps: State | None = None
+    # The POST that made it, if it had a key.
+    sent: "Sent | None" = None
+    # The states after writes of unknown outcome, and the time since which it is unknown.
+    perhaps: tuple[State, ...] = ()
     unknown_since: float | None = None
-    # The last time that an attempt to make it was unknown: it could come late and, were the task
-    # gone by then, make another.
-    attempt_unknown_since: float | None = None
+    # Its entity tags, the present one last.
+    tags: list[str] = field(default_factory=list)
     # Whether the last acknowledged state was read since.
     is_checked: bool = True
     events: list[Event] = field(default_factory=list)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether it certainly exists, in a state that is known."""
+        return not self.perhaps and isinstance(self.state, Value)
+
     def allows(self, seen: State) -> bool:
-        return seen == self.state or (self.perhaps is not None and seen == self.perhaps)
+        return seen == self.state or seen in self.perhaps
 
     def settle(self, state: State) -> None:
-        self.state, self.perhaps, self.unknown_since = state, None, None
+        self.state, self.perhaps, self.unknown_since = state, (), None
+
+
+@dataclass(eq=False)
+class Sent:
+    """A POST with a key, of one task or a list."""
+
+    key: str
+    path: str
+    body: dict[str, Any]
+    tasks: list[Known]
+    # The last time that an attempt was unknown: it could come late and, were a task gone by then, make another.
+    unknown_since: float | None = None
+
+
+# The state before and after a bulk write of unknown outcome, by the markers of its tasks.
+Bulk = Mapping[str, tuple[State, State]]
 
 
 class Torn(Exception):
@@ -178,6 +197,16 @@ def read_row(row: Mapping[str, Any]) -> tuple[str, Value]:
     return marker, Value(int(number), bool(row["completed"]))
 
 
+def states_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, State]:
+    """Returns the state of each row by its marker, of those that are whole."""
+    states: dict[str, State] = {}
+    for row in rows:
+        with suppress(Torn):
+            marker, value = read_row(row)
+            states[marker] = value
+    return states
+
+
 class Record:
     """All that the writers know, and all breaches of the rule that they found."""
 
@@ -186,6 +215,7 @@ class Record:
         self.known: dict[int, Known] = {}
         # Markers of the POSTs that may or may not have created a task.
         self.perhaps: set[str] = set()
+        self.bulks: list[Bulk] = []
         self.owners: set[str] = set()
         self.count: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
@@ -205,6 +235,17 @@ class Record:
         lines += self.weather.around([event.moment for event in events] or [now])
         self.wrong.append("\n  ".join(lines))
 
+    def check_bulks(self, seen: Mapping[str, State], owner: str = "") -> None:
+        """Checks that each bulk write, of this owner or of all, was wholly done, or not at all, in what was read at one
+        moment.
+        """
+        for bulk in self.bulks:
+            changes = {marker: change for marker, change in bulk.items() if change[0] != change[1]}
+            is_done = {seen.get(marker, ABSENT) == after for marker, (_, after) in changes.items()}
+            if len(is_done) > 1 and next(iter(changes)).startswith(owner):
+                found = {marker: seen.get(marker, ABSENT) for marker in changes}
+                self.accuse("half written", f"of {changes} there is {found}")
+
     def see(self, task: Known, seen: State, where: str) -> None:
         """Compares what was read of a task with what was acknowledged."""
         if not task.allows(seen):
@@ -216,6 +257,7 @@ class Record:
     def compare(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Compares the database, now that nothing is unknown, with what should be in it."""
         found: dict[int, State] = {}
+        keys: Counter[tuple[str, str]] = Counter()
         markers: dict[str, list[int]] = {}
         by_marker = {task.marker: task for task in self.known.values()}
         for row in rows:
@@ -227,6 +269,7 @@ class Record:
             markers.setdefault(marker, []).append(row["id"])
             found[row["id"]] = value
             owner = row["user_id"]
+            keys[owner, row["idempotency_key"] or f"none: {row['id']}"] += 1
             if owner not in self.owners or not marker.startswith(f"{owner}/"):
                 self.accuse("foreign", f"row {row['id']} of {owner} is {marker!r}")
             elif row["id"] not in self.known and marker not in self.perhaps | set(by_marker):
@@ -234,6 +277,10 @@ class Record:
         for marker, ids in markers.items():
             if len(ids) > 1 or (marker in by_marker and ids != [by_marker[marker].id]):
                 self.accuse("doubled", f"rows {ids} are of {marker!r}, one POST", by_marker.get(marker))
+        for (owner, key), rows_of_key in keys.items():
+            if rows_of_key > 1:
+                self.accuse("doubled", f"{rows_of_key} rows of {owner} have the key {key!r}")
+        self.check_bulks({marker: found[ids[0]] for marker, ids in markers.items()})
         for task in self.known.values():
             self.count["compared"] += 1
             self.see(task, found.get(task.id, ABSENT), "the database")
@@ -266,8 +313,10 @@ class Record:
             f"acknowledged writes: {count['acknowledged']}, checked: {count['checked']}",
             f"tasks compared with the database: {count['compared']}",
             f"writes of unknown outcome: {count['unknown']}",
+            f"of more than one task: {count['bulk']}",
             f"POSTs answered by their key: {count['replayed']}",
-            *(f"{kind}: {count[kind]}" for kind in ("lost", "doubled", "half written", "foreign")),
+            f"writes refused by their tag: {count['refused']}, lists known by theirs: {count['unchanged']}",
+            *(f"{kind}: {count[kind]}" for kind in ("lost", "doubled", "half written", "foreign", "stale")),
             *(f"{kind}: {count[kind]}" for kind in ("500s", "503s", "unanswered")),
             self.describe_recovery(),
         ]
