@@ -14,7 +14,7 @@ BIGGEST_ID = 2**63 - 1
 # A parameter and those that it can't be beside.
 CONFLICTS = {"completed": {"status"}, "ids": {"status", "completed"}, "cursor": {"offset", "skip"}}
 # A key of a task in each order.
-SORT_KEYS = {"created": 1, "updated": '"2026-01-01T00:00:00Z"', "title": "x"}
+SORT_KEYS = {"created": 1, "updated": "2026-01-01T00:00:00Z", "title": "x"}
 TAGS = re.compile(r'\*|(W/)?"[!#-~]*"(, (W/)?"[!#-~]*"){0,15}')
 
 

@@ -165,13 +165,13 @@ class ThreeUsers(RuleBasedStateMachine):
         assert new == sorted(new)
         return multiple(*((user, task_id) for task_id in new))
 
-    @rule(prepared=lists, content=CREATIONS)
-    def reuse_key(self, prepared: tuple[int, str, list[Task]], content: Task) -> None:
+    @rule(prepared=lists, more=st.lists(CREATIONS, max_size=1))
+    def reuse_key(self, prepared: tuple[int, str, list[Task]], more: list[Task]) -> None:
+        """Sends another list with a key: a longer or a shorter one."""
         user, key, contents = prepared
-        if any(task_id in self.model[user] for task_id in self.made.get(key, [])):
-            body = {"tasks": [*contents, content]}
-
-            response = self.ask(user, "POST", "/bulk", json=body, headers={"Idempotency-Key": key})
+        others = [*contents, *more] if more else contents[:-1]
+        if others and any(task_id in self.model[user] for task_id in self.made.get(key, [])):
+            response = self.ask(user, "POST", "/bulk", json={"tasks": others}, headers={"Idempotency-Key": key})
 
             assert response.status_code == 422
 

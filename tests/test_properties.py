@@ -1,10 +1,12 @@
-"""Any token, body or list of keys that Hypothesis generates is accepted or refused, never an error."""
-# [Task]: T022, T023, T063, T124 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md
+"""Any token, body, list of keys, tag or cursor that Hypothesis generates is accepted or refused, never an error."""
+# [Task]: T022, T023, T063, T124, T132, T137 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/features/task-crud.md
 
 import asyncio
 import json
 import time
-from typing import Any
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, get_args
+from urllib.parse import parse_qs
 
 import pytest
 from fastapi import Request
@@ -16,8 +18,11 @@ from auth.jwks import read_keys
 from auth.key_client import NoKeyList
 from auth.tokens import InvalidToken, TokenVerifier, encode_segment
 from errors import answer_invalid_request
+from routes.conditional import read_if_match, read_tags, tag_of
+from routes.paging import next_link, read_cursor
 from routes.task_route import parse_json
-from tests.corpus import FUTURE
+from schemas import BIGGEST_INTEGER, ListQuery, Order, Sort
+from tests.corpus import FUTURE, cursor_of
 from tests.keys import public_jwk
 from tests.leaks import SECRET
 from tests.search import EXAMPLES, SEARCH, SEED
@@ -127,3 +132,99 @@ def test_no_entry_of_a_list_hides_a_good_key(entries: list[Any]) -> None:
 def test_any_bytes_but_a_list_of_keys_are_refused(content: bytes) -> None:
     with pytest.raises(NoKeyList):
         read_keys(content)
+
+
+def request_with(*headers: tuple[str, str], query: str = "") -> Request:
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+    return Request({"type": "http", "path": "/api/tasks", "query_string": query.encode(), "headers": raw})
+
+
+ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=minutes))) | st.just(UTC)
+TIMES = st.datetimes(timezones=st.none() | ZONES).map(datetime.isoformat) | st.datetimes().map(
+    lambda moment: f"{moment.isoformat()}Z"
+)
+LATIN_1 = st.characters(codec="latin-1")
+TAGS = st.text(LATIN_1, max_size=9) | (TIMES | st.text(LATIN_1, max_size=3)).map(lambda text: f'"{text}"')
+TAG_LISTS = st.lists(TAGS | TAGS.map(lambda tag: f"W/{tag}"), max_size=18).map(", ".join)
+
+
+@pytest.mark.requirement("T137")
+@seed(SEED)
+@LONG_SEARCH
+@given(st.lists(TAG_LISTS, min_size=1, max_size=2))
+def test_any_tags_are_times_that_can_be_compared_or_refused(lines: list[str]) -> None:
+    request = request_with(*(("if-match", line) for line in lines))
+
+    try:
+        times = read_if_match(request)
+    except RequestValidationError:
+        assert not 1 <= len(read_tags(request, "if-match")) <= 16
+    else:
+        text = ",".join(lines)
+        assert (times is None) == (text.strip(" \t") == "*")
+        assert all(moment.utcoffset() == timedelta(0) and tag_of(moment) in text for moment in times or ())
+
+
+PLACES = st.tuples(
+    st.sampled_from(get_args(Sort)) | JSON,
+    st.sampled_from(get_args(Order)) | JSON,
+    TIMES | JSON | st.integers(1, 3),
+    st.integers(1, 3) | JSON,
+).map(list)
+
+
+def can_be_written(place: Any) -> bool:
+    try:
+        return bool(cursor_of(place))
+    except UnicodeEncodeError:
+        return False
+
+
+@pytest.mark.requirement("T132")
+@pytest.mark.parametrize("sort", get_args(Sort))
+@seed(SEED)
+@LONG_SEARCH
+@given(st.text() | (PLACES | JSON).filter(can_be_written).map(cursor_of))
+def test_any_cursor_is_a_place_that_can_be_compared_or_refused(sort: Sort, cursor: str) -> None:
+    query = ListQuery.model_validate({"sort": sort, "cursor": cursor})
+
+    try:
+        place = read_cursor(query)
+    except RequestValidationError:
+        return
+
+    assert type(place["after_id"]) is int
+    assert 1 <= place["after_id"] <= BIGGEST_INTEGER
+    key = place["after_key"]
+    if sort == "updated":
+        assert key.utcoffset() == timedelta(0)
+    elif sort == "title":
+        assert "\0" not in key
+        assert key.encode()
+
+
+ROWS = {
+    "created": st.integers(1, BIGGEST_INTEGER),
+    "updated": st.datetimes(timezones=st.just(UTC)),
+    "title": st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1, max_size=200).map(
+        str.lower
+    ),
+}
+
+
+@pytest.mark.requirement("T132")
+@pytest.mark.parametrize("order", get_args(Order))
+@pytest.mark.parametrize("sort", get_args(Sort))
+@seed(SEED)
+@LONG_SEARCH
+@given(data=st.data(), task_id=st.integers(1, BIGGEST_INTEGER))
+def test_the_next_page_begins_behind_any_task(sort: Sort, order: Order, data: st.DataObject, task_id: int) -> None:
+    key = task_id if sort == "created" else data.draw(ROWS[sort])
+    query = ListQuery(sort=sort, order=order)
+
+    link = next_link(request_with(query="offset=3&search=%26"), query, {"sort_key": key, "id": task_id})
+
+    parameters = parse_qs(link.partition("?")[2].partition(">")[0], strict_parsing=True)
+    assert parameters.keys() == {"search", "cursor"}
+    following = ListQuery.model_validate({"sort": sort, "order": order, "cursor": parameters["cursor"][0]})
+    assert read_cursor(following) == {"after_id": task_id, "after_key": key}
