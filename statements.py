@@ -18,11 +18,13 @@ from sqlalchemy import (
     String,
     Update,
     any_,
+    asc,
     bindparam,
     case,
     cast,
     column,
     delete,
+    desc,
     exists,
     false,
     func,
@@ -45,9 +47,13 @@ from schemas import BIGGEST_INTEGER, Order, Sort, TaskPublic
 task = models.Task.metadata.tables["task"]
 task_list_version = models.Task.metadata.tables["task_list_version"]
 
-
 owner = bindparam("owner", type_=String)
 now = bindparam("now", type_=UTCDateTime())
+new_title = bindparam("new_title", type_=String)
+new_description = bindparam("new_description", type_=String)
+new_completed = bindparam("new_completed", type_=Boolean)
+digest = bindparam("digest", type_=LargeBinary)
+
 is_owned = task.c.user_id == owner
 is_the_task = is_owned & (task.c.id == bindparam("task_id", type_=BigInteger))
 
@@ -95,27 +101,21 @@ def list_tasks(sort: Sort, order: Order) -> Select[Any]:
     if there is none, or if the version is one of the `seen`, for which no task is read.
     """
     is_descending = order == "desc"
+    directed = desc if is_descending else asc
     key, after_id = SORT_KEYS[sort], bindparam("after_id", type_=BigInteger)
     if sort == "created":
         # Neutral bounds rather than an absent filter, since these make a range of the index.
-        is_after = (
-            task.c.id <= func.coalesce(after_id - 1, BIGGEST_INTEGER)
-            if is_descending
-            else task.c.id > func.coalesce(after_id, 0)
-        )
+        above, below = func.coalesce(after_id, 0), func.coalesce(after_id - 1, BIGGEST_INTEGER)
+        is_after = task.c.id <= below if is_descending else task.c.id > above
     else:
         place, after = tuple_(key, task.c.id), tuple_(bindparam("after_key", type_=key.type), after_id)
         is_after = after_id.is_(None) | (place < after if is_descending else place > after)
-
-    def in_order(*keys: ColumnElement[Any]) -> list[ColumnElement[Any]]:
-        return [one.desc() if is_descending else one for one in keys]
-
     current = select(version).subquery()
     seen = select(current.c.version, current.c.version.in_(integers("seen")).label("is_seen")).cte("list")
     page = (
         select(*public, key.label("sort_key"))
         .where(is_owned, has_status, is_found, is_after)
-        .order_by(*in_order(key, task.c.id))
+        .order_by(directed(key), directed(task.c.id))
         .limit(case((select(seen.c.is_seen).scalar_subquery(), 0), else_=bindparam("limit", type_=BigInteger)))
         .offset(bindparam("offset", type_=BigInteger))
         .subquery("page")
@@ -125,7 +125,7 @@ def list_tasks(sort: Sort, order: Order) -> Select[Any]:
     return (
         select(*seen.c, case((is_counted, count)).label("total"), *page.c)
         .select_from(seen.outerjoin(page, true()))
-        .order_by(*in_order(page.c.sort_key, page.c.id))
+        .order_by(directed(page.c.sort_key), directed(page.c.id))
     )
 
 
@@ -135,26 +135,23 @@ LIST_TASKS = {(sort, order): list_tasks(sort, order) for sort in get_args(Sort) 
 # row if the content differs. Without a key nothing can conflict.
 new_task: dict[str, ColumnElement[Any]] = {
     "user_id": owner,
-    "title": bindparam("new_title", type_=String),
-    "description": bindparam("new_description", type_=String),
-    "completed": bindparam("new_completed", type_=Boolean),
+    "title": new_title,
+    "description": new_description,
+    "completed": new_completed,
     "created_at": now,
     "updated_at": now,
     "idempotency_key": bindparam("key", type_=String),
-    "idempotency_digest": bindparam("digest", type_=LargeBinary),
+    "idempotency_digest": digest,
     "idempotency_replayed": false(),
 }
 # DO NOTHING would return no row; an update waits for a concurrent twin and returns its row.
-on_key: dict[str, Any] = {
-    "index_elements": [task.c.user_id, task.c.idempotency_key],
-    "index_where": models.HAS_KEY,
-    "set_": {"idempotency_replayed": true()},
-}
+on_key: dict[str, Any] = {"index_elements": [task.c.user_id, task.c.idempotency_key], "index_where": models.HAS_KEY}
+replayed = {"idempotency_replayed": true()}
 is_same = task.c.idempotency_digest == literal_column("excluded.idempotency_digest")
 CREATE_TASK = (
     insert(task)
     .values(new_task)
-    .on_conflict_do_update(**on_key, where=is_same)
+    .on_conflict_do_update(**on_key, set_=replayed, where=is_same)
     .returning(*public, task.c.idempotency_replayed)
 )
 
@@ -169,7 +166,6 @@ def locked(*conditions: ColumnElement[bool], limit: int | None = None) -> Select
 
 # Creates a list of tasks, all or none: where the key came with another list, it sets a null, which the column refuses.
 # The tasks that the key has made are locked first, in the order of their ids, and also those of a longer list.
-digest = new_task["idempotency_digest"]
 known = (
     select(task.c.idempotency_digest)
     .where(is_owned, task.c.idempotency_key.in_(select(element("keys")["key"].as_string())))
@@ -188,9 +184,11 @@ new_item: dict[str, ColumnElement[Any]] = new_task | {
 CREATE_TASKS = (
     insert(task)
     .from_select(list(new_item), select(*new_item.values()).order_by(item["number"].as_integer()))
-    .on_conflict_do_update(**on_key | {"set_": on_key["set_"] | {"completed": case((is_same, task.c.completed))}})
+    .on_conflict_do_update(**on_key, set_=replayed | {"completed": case((is_same, task.c.completed))})
     .returning(*public, task.c.idempotency_key, task.c.idempotency_replayed)
 )
+
+later = next_update(now, task.c.updated_at)
 
 # One statement for every subset of fields. A null title or completed means that it wasn't sent; a description, which
 # may be set to null, has a flag for that.
@@ -198,24 +196,18 @@ UPDATE_TASK = (
     update(task)
     .where(is_the_task)
     .values(
-        title=func.coalesce(bindparam("new_title", type_=String), task.c.title),
-        description=case(
-            (bindparam("sets_description", type_=Boolean), bindparam("new_description", type_=String)),
-            else_=task.c.description,
-        ),
-        completed=func.coalesce(bindparam("new_completed", type_=Boolean), task.c.completed),
-        updated_at=next_update(now, task.c.updated_at),
+        title=func.coalesce(new_title, task.c.title),
+        description=case((bindparam("sets_description", type_=Boolean), new_description), else_=task.c.description),
+        completed=func.coalesce(new_completed, task.c.completed),
+        updated_at=later,
     )
     .returning(*public)
 )
 
-new_completed = bindparam("new_completed", type_=Boolean)
 completion: dict[str, Any] = {
     # A null flips it.
     "completed": func.coalesce(new_completed, not_(task.c.completed)),
-    "updated_at": case(
-        (task.c.completed == new_completed, task.c.updated_at), else_=next_update(now, task.c.updated_at)
-    ),
+    "updated_at": case((task.c.completed == new_completed, task.c.updated_at), else_=later),
 }
 COMPLETE_TASK = update(task).where(is_the_task).values(completion).returning(*public)
 IS_NAMED = task.c.id.in_(integers("ids"))
