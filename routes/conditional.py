@@ -113,9 +113,7 @@ async def run_if_match(user: UserDatabase, write: Update | Delete, request: Requ
         return or_404(await user.one(write, **parameters))
     if user.is_postgres:
         row = or_404(await user.one(statements.IF_MATCH[write], tags=times, **parameters))
-        if not row["is_done"]:
-            raise changed(row)
-        return row
+        return row if row["is_done"] else check_tag(row, times)
     async with user.transaction() as transaction:
         check_tag(await transaction.one(statements.GET_TASK, task_id=parameters["task_id"]), times)
         return or_404(await transaction.one(write, **parameters))
@@ -125,7 +123,8 @@ def check_tag(row: Row | None, times: list[datetime] | None) -> Row:
     """Returns the row if it may have this `updated_at`. Answers 404 or 412 otherwise."""
     row = or_404(row)
     if times is not None and row["updated_at"] not in times:
-        raise changed(row)
+        headers = {"ETag": tag_of(row["updated_at"])}
+        raise HTTPException(status.HTTP_412_PRECONDITION_FAILED, "The task has changed", headers)
     return row
 
 
@@ -134,8 +133,3 @@ def or_404(row: Row | None) -> Row:
     if row is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, "Task not found")
     return row
-
-
-def changed(row: Row) -> HTTPException:
-    headers = {"ETag": tag_of(row["updated_at"])}
-    return HTTPException(status.HTTP_412_PRECONDITION_FAILED, "The task has changed", headers)

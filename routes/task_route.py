@@ -11,7 +11,7 @@ from fastapi import HTTPException, Request, Response, status
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
-from starlette.convertors import Convertor, StringConvertor, register_url_convertor
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.routing import compile_path
 
 from auth.access import AuthorizedRequest, verify_user_access
@@ -51,16 +51,13 @@ BAD_BODY = {
 }
 
 
-class UserSegment(Convertor[str]):
+class UserSegment(StringConvertor):
     """`/{user_id}`, or nothing for the token's own user. A path that can be read both ways has its user."""
 
     regex = "/[^/]+|(?!/[^/]+/tasks(?:/|$))"
 
     def convert(self, value: str) -> str:
         return value.removeprefix("/")
-
-    def to_string(self, value: str) -> str:
-        return value
 
 
 class TaskSegment(StringConvertor):

@@ -62,8 +62,7 @@ router = APIRouter(
 FLIP = TaskComplete()
 
 
-def task_response(row: Row | None, status_code: int = status.HTTP_200_OK) -> Response:
-    row = or_404(row)
+def task_response(row: Row, status_code: int = status.HTTP_200_OK) -> Response:
     headers = {"ETag": tag_of(row["updated_at"])}
     return Response(TASK.dump_json(row), status_code, headers, media_type="application/json")
 
@@ -132,7 +131,8 @@ async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> 
 @router.patch("/{task_id}", name="patch_task", response_model=TaskPublic, **conditional.CHANGE)
 async def update_task(request: Request, user: CurrentUser, task_id: TaskIdPath, task: TaskUpdate) -> Response:
     """Changes the fields that are sent; what is absent stays."""
-    if not task.model_fields_set:
+    sent = task.model_dump()
+    if not sent:
         times = read_if_match(request)
         return task_response(check_tag(await user.one(statements.GET_TASK, task_id=task_id), times))
     row = await run_if_match(
@@ -140,10 +140,10 @@ async def update_task(request: Request, user: CurrentUser, task_id: TaskIdPath, 
         statements.UPDATE_TASK,
         request,
         task_id=task_id,
-        new_title=None if task.title is MISSING else task.title,
-        sets_description=task.description is not MISSING,
-        new_description=None if task.description is MISSING else task.description,
-        new_completed=None if task.completed is MISSING else task.completed,
+        new_title=sent.get("title"),
+        sets_description="description" in sent,
+        new_description=sent.get("description"),
+        new_completed=sent.get("completed"),
         now=datetime.now(UTC),
     )
     return task_response(row)
@@ -195,8 +195,7 @@ async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: Tas
     key = request.idempotency_key
     keys = item_keys(key) if key else []
     items = [
-        {"number": number, "key": keys[number] if key else None, "title": task.title, "description": task.description}
-        | {"completed": task.completed}
+        dict(task) | {"number": number, "key": keys[number] if key else None}
         for number, task in enumerate(content.tasks)
     ]
     try:
