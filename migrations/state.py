@@ -3,12 +3,10 @@
 
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, Table, inspect, text
-from sqlalchemy.engine.interfaces import ReflectedColumn
+from sqlalchemy import Connection, Dialect, Inspector, Table, inspect, text
 from sqlalchemy.types import NullType, TypeEngine
 
 from errors import StartupError
@@ -72,18 +70,17 @@ def read_facts(connection: Connection) -> Facts:
     if inspector.has_table(VERSION_TABLE) and found.get("may_read_version", True):
         found["revision"] = ", ".join(connection.scalars(READ_REVISIONS))
     if inspector.has_table(TASKS.name):
-        found["fits"] = can_serve(TASKS, inspector.get_columns(TASKS.name), connection.dialect)
-    found["has_versions"] = inspector.has_table(VERSIONS.name) and can_serve(
-        VERSIONS, inspector.get_columns(VERSIONS.name), connection.dialect
-    )
+        found["fits"] = can_serve(TASKS, inspector)
+    found["has_versions"] = inspector.has_table(VERSIONS.name) and can_serve(VERSIONS, inspector)
     return Facts(**found)
 
 
-def can_serve(table: Table, columns: Sequence[ReflectedColumn], dialect: Dialect) -> bool:
-    """Whether the statements fit these columns of a table: all of the service's are there, and no other needs a value.
-    A later version may have more columns, or longer ones.
+def can_serve(table: Table, inspector: Inspector) -> bool:
+    """Whether the statements fit the table that is there: it has all columns of the service's, and no other needs a
+    value. A later version may have more columns, or longer ones.
     """
-    theirs = {column["name"]: column for column in columns}
+    theirs = {column["name"]: column for column in inspector.get_columns(table.name)}
+    dialect = inspector.dialect
     for ours in table.c:
         if (column := theirs.pop(ours.name, None)) is None or (ours.nullable and not column["nullable"]):
             return False

@@ -10,8 +10,6 @@ from alembic import op
 
 revision = "0003"
 down_revision = "0002"
-branch_labels = None
-depends_on = None
 
 # `clock` is in microseconds. A DELETE never inserts, or the deletion of a user with all tasks would leave a row behind.
 FUNCTION = """
