@@ -21,12 +21,7 @@ from sqlite3 import (
 from ssl import SSLError
 from typing import Any, Self
 
-from asyncpg import (
-    InternalClientError,
-    InvalidCachedStatementError,
-    NotNullViolationError,
-    TargetServerAttributeNotMatched,
-)
+from asyncpg import InternalClientError, InvalidCachedStatementError, TargetServerAttributeNotMatched
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -44,6 +39,8 @@ SET_SEQUENCE = (
     "The sequence of the ids is behind the rows, as after a copy. Type"
     " SELECT setval(pg_get_serial_sequence('task', 'id'), (SELECT max(id) FROM task));"
 )
+# How Postgres and SQLite say that a column refused a null.
+NULL_REFUSALS = {"23502", SQLITE_CONSTRAINT_NOTNULL}
 UNAVAILABLE = "The database is unavailable, try again"
 
 
@@ -160,10 +157,7 @@ def translate_faults() -> Iterator[None]:
         yield
     except Exception as error:
         cause = driver_error(error)
-        if (
-            isinstance(cause, NotNullViolationError)
-            or getattr(cause, "sqlite_errorcode", 0) == SQLITE_CONSTRAINT_NOTNULL
-        ):
+        if {sqlstate_of(cause), getattr(cause, "sqlite_errorcode", None)} & NULL_REFUSALS:
             raise NullRefused from error
         if isinstance(error, ServiceUnavailable) or (fault := fault_of(error)) is None:
             raise

@@ -153,11 +153,8 @@ class SQLite:
                 raise DatabaseUnavailable(TimeoutError("others write too long"), Fault.LOCKED) from error
             written = (await connection.get_raw_connection()).info["files"]
             yield connection
-            self._confirm(written)
-
-    def _confirm(self, written: Files) -> None:
-        if written != self._files():
-            raise taken_away()
+            if written != self._files():
+                raise taken_away()
 
     def _refuse_torn(self) -> None:
         """Raises `DatabaseUnavailable` if a part of the open database was taken away: a new part wouldn't
