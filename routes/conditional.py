@@ -35,6 +35,7 @@ IF_MATCH = condition("If-Match", "Entity tags, at most 16: it is done only if on
 CHANGE: dict[str, Any] = {"responses": {200: ETAG, **REFUSAL}, "openapi_extra": IF_MATCH}
 DELETION: dict[str, Any] = {"responses": REFUSAL, "openapi_extra": IF_MATCH}
 TAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
+VERSION = re.compile("0|[1-9][0-9]{,17}")
 MOST_TAGS = 16
 ANY = ["*"]
 
@@ -73,8 +74,9 @@ def list_tag(user: UserDatabase, version: int | str) -> str:
 
 def seen_versions(user: UserDatabase, tags: list[str]) -> list[int]:
     """Returns the versions of the list that these tags name."""
-    found = re.compile(list_tag(user, "(0|[1-9][0-9]{,17})").removeprefix("W/"))
-    return [int(match[1]) for tag in tags if (match := found.fullmatch(tag))]
+    prefix = list_tag(user, "").removeprefix("W/").removesuffix('"')
+    versions = [tag.removeprefix(prefix).removesuffix('"') for tag in tags if tag.startswith(prefix)]
+    return [int(one) for one in versions if VERSION.fullmatch(one)]
 
 
 def is_named(request: Request, tag: str) -> bool:

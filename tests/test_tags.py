@@ -406,6 +406,15 @@ async def test_a_tag_that_was_never_ours_matches_nothing(alice: User, bob: User)
         assert response.headers["ETag"] == tag
 
 
+@pytest.mark.requirement("T135", "T146")
+async def test_no_users_tags_need_a_pattern_of_their_own(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    tag = await tag_of(service.user("first"))
+    monkeypatch.setattr("re.compile", None)  # it keeps 512 patterns, and takes 0.1 ms for another
+
+    assert (await get_unless(service.user("second"), tag)).status_code == 200
+    assert await tag_of(service.user("third")) != tag
+
+
 @pytest.mark.requirement("T135")
 async def test_a_bad_query_is_told_before_a_tag(alice: User) -> None:
     tag = await tag_of(alice)
