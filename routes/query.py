@@ -30,6 +30,8 @@ def read_query(request: Request, model: type[Query]) -> Query:
         if name in values:
             raise invalid_request(("query", name), "Sent more than once", "repeated")
         values[name] = value
+        if len(values) > len(model.model_fields):
+            break  # one has an unknown name, and a refusal that lists thousands would hold up other requests
     try:
         return model.model_validate(values)
     except ValidationError as error:
