@@ -59,6 +59,9 @@ class json_each(SharedFunction):  # noqa: N801 - the name it has in SQL
     on_postgres = staticmethod(lambda array: func.jsonb_array_elements(cast(array, JSONB)))
 
 
+SIGMA = "\N{GREEK CAPITAL LETTER SIGMA}"
+
+
 def add_microsecond(now: str, updated_at: str) -> str:
     """`next_update` on timestamps as SQLAlchemy stores them; SQLite itself doesn't count in microseconds."""
     tick = datetime.fromisoformat(updated_at) + timedelta(microseconds=1)
@@ -71,8 +74,10 @@ def strpos(text: str | None, part: str) -> int | None:
 
 
 def lower(text: str | None) -> str | None:
-    """The lower case of all letters; SQLite's own has that of ASCII's."""
-    return None if text is None else text.lower()
+    """The lower case of all letters; SQLite's own has that of ASCII's. Each letter goes by itself, so that a part of a
+    text is found in it: Python's lower case of a sigma depends on what is around it.
+    """
+    return None if text is None else text.replace(SIGMA, SIGMA.lower()).lower()
 
 
 # Each with the number of its arguments.
