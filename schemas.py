@@ -77,6 +77,7 @@ def not_beside(*others: str) -> AfterValidator:
 
 # The patterns tell clients what is enforced elsewhere: `routes/task_route.py` refuses NUL, which Postgres can't store,
 # and `min_length` after `trim` refuses mere white space.
+WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 Title = Annotated[
     str,
     StringConstraints(min_length=1, max_length=TITLE_LENGTH),
@@ -88,11 +89,7 @@ Title = Annotated[
     BeforeValidator(trim),
 ]
 Description = Annotated[
-    Annotated[
-        str, StringConstraints(max_length=DESCRIPTION_LENGTH), Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
-    ]
-    | None,
-    Field(examples=["Two litres"]),
+    Annotated[str, StringConstraints(max_length=DESCRIPTION_LENGTH), WITHOUT_NUL] | None, Field(examples=["Two litres"])
 ]
 TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 ExactId = Annotated[StrictInt, Field(ge=1, le=BIGGEST_INTEGER)]
@@ -102,26 +99,20 @@ Order = Literal["asc", "desc"]
 Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 Flag = Annotated[bool, BeforeValidator(true_or_false)]
 Search = Annotated[
-    str,
-    BeforeValidator(trim),
-    StringConstraints(max_length=SEARCH_LENGTH),
-    AfterValidator(no_nul),
-    Field(json_schema_extra={"pattern": r"^[^\x00]*$"}),
+    str, BeforeValidator(trim), StringConstraints(max_length=SEARCH_LENGTH), AfterValidator(no_nul), WITHOUT_NUL
 ]
 Ids = Annotated[
     str, AfterValidator(only_ids), Field(json_schema_extra={"pattern": "^[0-9]+(,[0-9]+)*$"}, examples=["3,5,9"])
 ]
 
 
-class TaskSelection(BaseModel, extra="forbid", frozen=True):
+class TaskSelection(BaseModel, extra="forbid", frozen=True, use_attribute_docstrings=True):
     """Which tasks, by whether they are completed."""
 
-    status: Literal["all", "pending", "completed"] | MISSING = Field(
-        default=MISSING, description="Only these; `all` is the default."
-    )
-    completed: Annotated[Flag | MISSING, not_beside("status")] = Field(
-        default=MISSING, description="`true` is `status=completed`, `false` is `status=pending`."
-    )
+    status: Literal["all", "pending", "completed"] | MISSING = MISSING
+    """Only these; `all` is the default."""
+    completed: Annotated[Flag | MISSING, not_beside("status")] = MISSING
+    """`true` is `status=completed`, `false` is `status=pending`."""
 
     @property
     def is_completed(self) -> bool | None:
@@ -134,18 +125,22 @@ class TaskSelection(BaseModel, extra="forbid", frozen=True):
 class ListQuery(TaskSelection):
     """Which tasks, in which order, and which page of them."""
 
-    search: Search = Field(
-        default="", description="Only tasks whose title or description contains this text, whatever its case."
-    )
-    sort: Sort = Field(default="created", description="`created` is by id, `title` by its lower case.")
-    order: Order = Field(default="asc", description="The direction, also of the ids of equal keys.")
-    limit: Limit = Field(default=100, description="How many tasks at most.")
-    offset: Offset | MISSING = Field(default=MISSING, description="How many tasks to pass over.")
-    skip: Offset | MISSING = Field(default=MISSING, description="Another name for `offset`.")
-    cursor: Annotated[str | MISSING, not_beside("offset", "skip")] = Field(
-        default=MISSING, description="Where the page before ended: it is in that page's `Link`."
-    )
-    count: Flag = Field(default=False, description="Adds `X-Total-Count`: how many tasks there are on all pages.")
+    search: Search = ""
+    """Only tasks whose title or description contains this text, whatever its case."""
+    sort: Sort = "created"
+    """`created` is by id, `title` by its lower case."""
+    order: Order = "asc"
+    """The direction, also of the ids of equal keys."""
+    limit: Limit = 100
+    """How many tasks at most."""
+    offset: Offset | MISSING = MISSING
+    """How many tasks to pass over."""
+    skip: Offset | MISSING = MISSING
+    """Another name for `offset`."""
+    cursor: Annotated[str | MISSING, not_beside("offset", "skip")] = MISSING
+    """Where the page before ended: it is in that page's `Link`."""
+    count: Flag = False
+    """Adds `X-Total-Count`: how many tasks there are on all pages."""
 
     @property
     def first(self) -> int:
@@ -156,9 +151,8 @@ class ListQuery(TaskSelection):
 class DeleteQuery(TaskSelection):
     """Which tasks to delete, by exactly one of the three."""
 
-    ids: Annotated[Ids | MISSING, not_beside("status", "completed")] = Field(
-        default=MISSING, description=f"Up to {MOST_IDS} ids, with commas between."
-    )
+    ids: Annotated[Ids | MISSING, not_beside("status", "completed")] = MISSING
+    """Up to 200 ids, with commas between."""
 
 
 class TaskCreate(BaseModel):
