@@ -34,14 +34,10 @@ class Task(SQLModel, table=True):
         {"sqlite_autoincrement": True},
     )
 
+    # In SQLite only an INTEGER primary key is the row id.
     id: int | None = Field(
         default=None,
-        sa_column=Column(
-            # In SQLite only an INTEGER primary key is the row id.
-            BigInteger().with_variant(Integer, "sqlite"),
-            Identity(always=True),
-            primary_key=True,
-        ),
+        sa_column=Column(BigInteger().with_variant(Integer, "sqlite"), Identity(always=True), primary_key=True),
     )
     # The `id` of Better Auth's "user" table, without a foreign key: Better Auth migrates that table, which may be in
     # another database.

@@ -8,9 +8,7 @@ from ipaddress import ip_address
 import httpx
 
 # A URL with a host in ASCII, and without a user name, query or fragment.
-HTTP_URL = re.compile(
-    r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?(/[^?# ]*)?\??#?", flags=re.ASCII | re.IGNORECASE
-)
+HTTP_URL = re.compile(r"(?ai)https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]*)?(/[^?# ]*)?\??#?")
 # `*` may be in any label of the host but the last two.
 PATTERN = re.compile(r"https?://([a-z0-9_*-]+\.)+[a-z0-9_-]+\.[a-z0-9_-]+(:[0-9]+)?")
 # The characters that `*` matches.

@@ -89,11 +89,7 @@ GET_TASK = select(*public).where(is_the_task)
 # For `/ready`: reads the columns that requests read, and always returns one row.
 LOOK = select(is_read_only().label("is_read_only"), version, *(func.count(one) for one in public)).where(is_the_task)
 
-SORT_KEYS: dict[Sort, ColumnElement[Any]] = {
-    "created": task.c.id,
-    "updated": task.c.updated_at,
-    "title": sort_title(task.c.title),
-}
+SORT_KEYS = {"created": task.c.id, "updated": task.c.updated_at, "title": sort_title(task.c.title)}
 
 
 def list_tasks(sort: Sort, order: Order) -> Select[Any]:

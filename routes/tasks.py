@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request, Response, status
+from fastapi import APIRouter, Path, Request, Response, status
 from fastapi.responses import JSONResponse
 from pydantic import MISSING
 from pydantic.alias_generators import to_camel
@@ -158,7 +158,7 @@ async def delete_task(request: Request, user: CurrentUser, task_id: TaskIdPath) 
 
 @router.patch("/{task_id}/complete", response_model=TaskPublic, **conditional.CHANGE)
 async def complete_task(
-    request: Request, user: CurrentUser, task_id: TaskIdPath, content: Annotated[TaskComplete, Body()] = FLIP
+    request: Request, user: CurrentUser, task_id: TaskIdPath, content: TaskComplete = FLIP
 ) -> Response:
     """Sets `completed`, which can be sent again, or flips it if it isn't sent."""
     row = await run_if_match(
@@ -166,7 +166,7 @@ async def complete_task(
         statements.COMPLETE_TASK,
         request,
         task_id=task_id,
-        new_completed=None if content.completed is MISSING else content.completed,
+        new_completed=content.model_dump().get("completed"),
         now=datetime.now(UTC),
     )
     return task_response(row)
