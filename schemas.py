@@ -134,7 +134,7 @@ class ListQuery(TaskSelection):
     limit: Limit = 100
     """How many tasks at most."""
     offset: Offset | MISSING = MISSING
-    """How many tasks to pass over."""
+    """How many tasks to skip."""
     skip: Offset | MISSING = MISSING
     """Another name for `offset`."""
     cursor: Annotated[str | MISSING, not_beside("offset", "skip")] = MISSING
@@ -144,7 +144,7 @@ class ListQuery(TaskSelection):
 
     @property
     def first(self) -> int:
-        """How many tasks to pass over."""
+        """How many tasks to skip."""
         return next((number for number in (self.offset, self.skip) if number is not MISSING), 0)
 
 
@@ -156,25 +156,25 @@ class DeleteQuery(TaskSelection):
 
 
 class TaskCreate(BaseModel):
-    """A new task. Fields that aren't named here are passed over, but text in them can't contain a NUL character."""
+    """A new task. Unknown fields are ignored, but text in them can't contain a NUL character."""
 
     title: Title
     # Factories keep the defaults out of the OpenAPI document: TypeScript generators make a field with a default
     # required.
     description: Description = Field(default_factory=lambda: None)
-    # Left out of what is digested for an `Idempotency-Key`, which versions without this field have stored.
+    # False is left out of the digest for an `Idempotency-Key`, as it was before there was this field.
     completed: StrictBool = Field(default_factory=lambda: False, exclude_if=not_)
 
 
 class TasksCreate(BaseModel):
-    """New tasks: all of them are made, or none."""
+    """New tasks, of which all are created or none."""
 
     tasks: Annotated[list[TaskCreate], Field(min_length=1, max_length=MOST_TASKS)]
 
 
 class TaskUpdate(BaseModel):
-    """Any of a task's fields; what is absent stays, and only `description` can be null. Fields that aren't named here
-    are passed over, as in `TaskCreate`.
+    """Any of a task's fields: what is absent stays, and only `description` can be null. Unknown fields are ignored, as
+    in `TaskCreate`.
     """
 
     title: Title | MISSING = MISSING

@@ -160,8 +160,8 @@ def locked(*conditions: ColumnElement[bool], limit: int | None = None) -> Select
     return select(tasks.cte("locked").c.id)
 
 
-# Creates a list of tasks, all or none: where the key came with another list, it sets a null, which the column refuses.
-# The tasks that the key has made are locked first, in the order of their ids, and also those of a longer list.
+# Creates a list of tasks, all or none: if the key came with another list, `completed` is null, which its column
+# refuses. The tasks that the key has made are locked first, in the order of their ids, those of a longer list included.
 known = (
     select(task.c.idempotency_digest)
     .where(is_owned, task.c.idempotency_key.in_(select(element("keys")["key"].as_string())))
@@ -169,12 +169,12 @@ known = (
     .with_for_update()
     .cte("known")
 )
-is_new = not_(exists(select(known).where(known.c.idempotency_digest != digest)))
+fits_key = not_(exists(select(known).where(known.c.idempotency_digest != digest)))
 item = element("items")
 new_item: dict[str, ColumnElement[Any]] = new_task | {
     "title": item["title"].as_string(),
     "description": item["description"].as_string(),
-    "completed": case((is_new, item["completed"].as_boolean())),
+    "completed": case((fits_key, item["completed"].as_boolean())),
     "idempotency_key": item["key"].as_string(),
 }
 CREATE_TASKS = (

@@ -27,11 +27,11 @@ def condition(name: str, description: str) -> dict[str, Any]:
 
 IF_NONE_MATCH = condition("If-None-Match", "Entity tags: with one that is still current, the answer is 304.")
 READ: dict[str, Any] = {
-    "responses": {200: ETAG, 304: {"description": "It is as it was", **ETAG}},
+    "responses": {200: ETAG, 304: {"description": "Unchanged", **ETAG}},
     "openapi_extra": IF_NONE_MATCH,
 }
-REFUSAL = {412: problem("The task has changed; `ETag` is its present tag", **ETAG)}
-IF_MATCH = condition("If-Match", "Entity tags, at most 16: it is done only if one of them is the task's.")
+REFUSAL = {412: problem("The task has changed; `ETag` is its current tag", **ETAG)}
+IF_MATCH = condition("If-Match", "Entity tags, at most 16: the request is done only if one of them is the task's.")
 CHANGE: dict[str, Any] = {"responses": {200: ETAG, **REFUSAL}, "openapi_extra": IF_MATCH}
 DELETION: dict[str, Any] = {"responses": REFUSAL, "openapi_extra": IF_MATCH}
 TAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
@@ -56,7 +56,7 @@ def tag_of(updated_at: datetime) -> str:
 
 
 def read_tags(request: Request, header: str) -> list[str]:
-    """Reads a list of tags, each without its `W/`, or `ANY`. What is no such list has none."""
+    """Reads a list of tags, each without its `W/`, or `ANY`. Anything but such a list has none."""
     text = ",".join(request.headers.getlist(header)).strip(" \t")
     if not text:
         return []
@@ -86,8 +86,8 @@ def is_named(request: Request, tag: str) -> bool:
 
 
 def read_if_match(request: Request) -> list[datetime] | None:
-    """Reads which `updated_at` the task may have, or None for any. Raises `RequestValidationError` for what is no list
-    of 1 to 16 tags.
+    """Reads which `updated_at` the task may have, or None for any. Raises `RequestValidationError` for anything but a
+    list of 1 to 16 tags.
     """
     if "if-match" not in request.headers:
         return None
@@ -107,7 +107,7 @@ def read_time(tag: str) -> datetime | None:
 
 
 async def run_if_match(user: UserDatabase, write: Update | Delete, request: Request, **parameters: Any) -> Row:
-    """Runs a write on a task, if `If-Match` allows it. Answers 404 if there is no such task, and 412 with its present
+    """Runs a write on a task, if `If-Match` allows it. Answers 404 if there is no such task, and 412 with its current
     tag if it has another.
     """
     times = read_if_match(request)

@@ -53,9 +53,7 @@ def reused() -> RequestValidationError:
 
 
 def item_keys(key: str) -> list[str]:
-    """Returns the keys of all items that a list may have. None is the key of a single task, since those hold no
-    blank.
-    """
+    """Returns the keys of all items that a list may have. None can be the key of a single task, which has no space."""
     return [f"{sha256(key.encode()).hexdigest()} {number}" for number in range(MOST_TASKS)]
 
 

@@ -23,7 +23,7 @@ DOCUMENTED: dict[str, Any] = {
 }
 # Some letters take three in lower case.
 LowerTitle = Annotated[str, StringConstraints(min_length=1, max_length=3 * TITLE_LENGTH), AfterValidator(no_nul)]
-# The place behind a task: the order, the task's key in it, and its id.
+# The place after a task: the order, the task's key in it, and its id.
 CURSORS: dict[Sort, TypeAdapter[Any]] = {
     "created": TypeAdapter(tuple[Sort, Order, ExactId, ExactId]),
     "updated": TypeAdapter(tuple[Sort, Order, Time, ExactId]),
@@ -40,7 +40,7 @@ def path_of(request: Request) -> str:
 
 
 def next_link(request: Request, query: ListQuery, last: Row) -> str:
-    """The `Link` to the page behind this row (RFC 8288)."""
+    """The `Link` to the page after this row (RFC 8288)."""
     others = [(name, value) for name, value in request.query_params.multi_items() if name not in PLACES]
     cursor = encode(query, last["sort_key"], last["id"])
     return f'<{path_of(request)}?{urlencode([*others, ("cursor", cursor)])}>; rel="next"'

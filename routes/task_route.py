@@ -61,7 +61,7 @@ class UserSegment(StringConvertor):
 
 
 class TaskSegment(StringConvertor):
-    """Any segment that isn't a path of its own."""
+    """Any segment but `bulk`, which is a path of its own."""
 
     regex = "(?!bulk$)[^/]+"
 
