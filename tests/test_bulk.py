@@ -3,6 +3,7 @@
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ import pytest
 from tests.databases import MakeDatabase
 from tests.outside import run_sql, transaction
 from tests.service import Service, StartService, User
+from tests.waiting import until
 
 FIELDS = ["id", "user_id", "title", "description", "completed", "created_at", "updated_at"]
 BIGGEST = 2**63 - 1
@@ -783,6 +785,47 @@ async def test_deleting_takes_no_body_and_no_condition(alice: User) -> None:
 
 
 # Overlapping
+
+KEPT = [{"title": str(number)} for number in range(9)]
+LOCKS: dict[str, Callable[[User, list[int]], Awaitable[httpx.Response]]] = {
+    "complete": complete,
+    "complete backwards": lambda user, ids: complete(user, ids[::-1]),
+    "delete": lambda user, ids: user.request("DELETE", f"?ids={','.join(map(str, ids))}"),
+    "delete backwards": lambda user, ids: user.request("DELETE", f"?ids={','.join(map(str, ids[::-1]))}"),
+    "clear": lambda user, _: user.request("DELETE", "?status=pending"),
+    "clear all": lambda user, _: user.request("DELETE", "?status=all"),
+    "create again": lambda user, _: create(user, *KEPT, key="1"),
+}
+
+
+@pytest.mark.requirement("T143")
+@pytest.mark.parametrize("name", LOCKS)
+async def test_a_bulk_request_locks_in_the_order_of_ids(
+    start: StartService, make_database: MakeDatabase, name: str
+) -> None:
+    service = await start(database_url=await make_database("postgresql"))
+    alice = service.user()
+    # The first item has the last id, so that a list's order isn't that of its ids; and the table has the tasks
+    # backwards, so that neither is the order in which they are found.
+    await alice.delete((await created(alice, *KEPT, key="1"))[0]["id"])
+    ids = sorted(task["id"] for task in await created(alice, *KEPT, key="1"))
+    for task_id in ids[::-1]:
+        for owner in ("somebody", alice.id):
+            await run_sql(service, "UPDATE task SET user_id = :owner WHERE id = :id", owner=owner, id=task_id)
+
+    async def waits() -> object:
+        return await run_sql(
+            service, "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+
+    async with transaction(service) as execute:
+        await execute("SELECT id FROM task WHERE id = :id FOR UPDATE", id=ids[4])
+        request = asyncio.ensure_future(LOCKS[name](alice, ids))
+        await until(waits)
+        free = await run_sql(service, "SELECT id FROM task ORDER BY id FOR UPDATE SKIP LOCKED")
+
+    assert (await request).is_success
+    assert [row.id for row in free] == ids[5:]
 
 
 @pytest.mark.requirement("T143")
