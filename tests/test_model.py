@@ -2,6 +2,7 @@
 # [Task]: T001, T002, T003, T004, T005, T006, T011, T013, T020, T129, T130, T131, T132, T133, T135, T136, T137, T138, T139, T140, T141, T142, T144 [From]: specs/features/task-crud.md, specs/features/authentication.md
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import cycle
 from typing import Any, ClassVar
@@ -15,8 +16,10 @@ from hypothesis.stateful import (
     Bundle,
     MultipleResults,
     RuleBasedStateMachine,
+    initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -77,11 +80,20 @@ def has_text(task: Task, search: str) -> bool:
     return wanted in task["title"].lower() or wanted in (task["description"] or "").lower()
 
 
+@dataclass
+class Sent:
+    """A list of new tasks, and the ids that it has made."""
+
+    user: int
+    contents: list[Task]
+    key: str = field(default_factory=lambda: uuid4().hex)
+    ids: list[int] = field(default_factory=list)
+
+
 class ThreeUsers(RuleBasedStateMachine):
     """Three users who know the ids of all tasks, also of each other's and of deleted ones."""
 
     tasks = Bundle[tuple[int, int]]("tasks")
-    lists = Bundle[tuple[int, str, list[Task]]]("lists")
 
     client: ClassVar[httpx.Client]
 
@@ -90,9 +102,9 @@ class ThreeUsers(RuleBasedStateMachine):
         self.ids = [uuid4().hex for _ in range(3)]
         self.headers = [bearer(make_token(user_id)) for user_id in self.ids]
         self.model: list[dict[int, Task]] = [{}, {}, {}]
-        # The lists that each user has had with each tag, and the ids that each key has made.
+        # The lists that each user has had with each tag, and the lists that were sent with a key.
         self.tagged: list[dict[str, list[Task]]] = [{}, {}, {}]
-        self.made: dict[str, list[int]] = {}
+        self.sent: list[Sent] = []
         self.is_short = cycle([False, True])
 
     def ask(self, user: int, method: str, path: str = "", **kwargs: Any) -> httpx.Response:
@@ -128,8 +140,15 @@ class ThreeUsers(RuleBasedStateMachine):
             assert task == before
         self.model[owner][task["id"]] = task
 
+    @initialize(target=tasks, contents=st.lists(CREATIONS, min_size=3, max_size=6))
+    def begin(self, contents: list[Task]) -> MultipleResults[tuple[int, int]]:
+        return multiple(*(self.post(number % 3, content) for number, content in enumerate(contents)))
+
     @rule(target=tasks, user=USERS, content=CREATIONS)
     def create(self, user: int, content: Task) -> tuple[int, int]:
+        return self.post(user, content)
+
+    def post(self, user: int, content: Task) -> tuple[int, int]:
         response = self.ask(user, "POST", json=content)
 
         assert response.status_code == 201
@@ -139,41 +158,48 @@ class ThreeUsers(RuleBasedStateMachine):
         assert self.client.get(response.headers["Location"], headers=self.headers[user]).json() == task
         return user, task["id"]
 
-    @rule(target=lists, user=USERS, contents=st.lists(CREATIONS, min_size=1, max_size=4))
-    def prepare_list(self, user: int, contents: list[Task]) -> tuple[int, str, list[Task]]:
-        return user, uuid4().hex, contents
+    @rule(target=tasks, user=USERS, contents=st.lists(CREATIONS, min_size=1, max_size=4))
+    def create_list(self, user: int, contents: list[Task]) -> MultipleResults[tuple[int, int]]:
+        self.sent.append(Sent(user, contents))
+        return self.post_list(self.sent[-1])
 
-    @rule(target=tasks, prepared=lists)
-    def create_list(self, prepared: tuple[int, str, list[Task]]) -> MultipleResults[tuple[int, int]]:
-        """Creates a list, or sends it again: then just those tasks are new that were deleted meanwhile."""
-        user, key, contents = prepared
-        before = self.made.get(key, [0] * len(contents))
-        is_there = [task_id in self.model[user] for task_id in before]
+    @precondition(lambda self: self.sent)
+    @rule(target=tasks, number=st.integers(-3, -1))
+    def send_again(self, number: int) -> MultipleResults[tuple[int, int]]:
+        """Sends one of the last lists once more."""
+        return self.post_list(self.sent[max(number, -len(self.sent))])
 
-        response = self.ask(user, "POST", "/bulk", json={"tasks": contents}, headers={"Idempotency-Key": key})
+    def post_list(self, sent: Sent) -> MultipleResults[tuple[int, int]]:
+        """Sends a list, of which just those tasks are new that don't exist."""
+        before = sent.ids or [0] * len(sent.contents)
+        is_there = [task_id in self.model[sent.user] for task_id in before]
+
+        response = self.send_list(sent, sent.contents)
 
         assert response.status_code == 201
         assert ("Idempotency-Replayed" in response.headers) == any(is_there)
-        tasks = response.json()
-        self.made[key] = [task["id"] for task in tasks]
-        for task, content, old_id, is_old in zip(tasks, contents, before, is_there, strict=True):
+        sent.ids = [task["id"] for task in response.json()]
+        for task, content, old_id, is_old in zip(response.json(), sent.contents, before, is_there, strict=True):
             if is_old:
-                assert task == self.model[user][old_id]
+                assert task == self.model[sent.user][old_id]
             else:
-                self.expect_new(user, task, content)
-        new = [task_id for task_id in self.made[key] if task_id not in before]
+                self.expect_new(sent.user, task, content)
+        new = [task_id for task_id in sent.ids if task_id not in before]
         assert new == sorted(new)
-        return multiple(*((user, task_id) for task_id in new))
+        return multiple(*((sent.user, task_id) for task_id in new))
 
-    @rule(prepared=lists, more=st.lists(CREATIONS, max_size=1))
-    def reuse_key(self, prepared: tuple[int, str, list[Task]], more: list[Task]) -> None:
+    @precondition(lambda self: self.sent)
+    @rule(more=st.lists(CREATIONS, max_size=1))
+    def reuse_key(self, more: list[Task]) -> None:
         """Sends another list with a key: a longer or a shorter one."""
-        user, key, contents = prepared
-        others = [*contents, *more] if more else contents[:-1]
-        if others and any(task_id in self.model[user] for task_id in self.made.get(key, [])):
-            response = self.ask(user, "POST", "/bulk", json={"tasks": others}, headers={"Idempotency-Key": key})
+        sent = self.sent[-1]
+        others = [*sent.contents, *more] if more else sent.contents[:-1]
+        if others and any(task_id in self.model[sent.user] for task_id in sent.ids):
+            assert self.send_list(sent, others).status_code == 422
 
-            assert response.status_code == 422
+    def send_list(self, sent: Sent, contents: list[Task]) -> httpx.Response:
+        headers = {"Idempotency-Key": sent.key}
+        return self.ask(sent.user, "POST", "/bulk", json={"tasks": contents}, headers=headers)
 
     @rule(task=tasks)
     def read(self, task: tuple[int, int]) -> None:
@@ -239,6 +265,7 @@ class ThreeUsers(RuleBasedStateMachine):
         ids = [task_id for _, task_id in named]
         self.expect_deletion(user, {"ids": ",".join(map(str, ids))}, lambda task: task["id"] in ids)
 
+    @precondition(lambda self: sum(map(len, self.model)) > 6)
     @rule(user=USERS, selection=SELECTIONS)
     def clear(self, user: int, selection: tuple[dict[str, str], bool | None]) -> None:
         query, completed = selection
