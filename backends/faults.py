@@ -33,6 +33,8 @@ NO_TLS = "rejected SSL upgrade"
 TLS_SIGNS = (NO_TLS, "SSL exchange", "unexpected connection_lost")
 # SQLite's words for a file that another database has replaced.
 SCHEMA_SIGNS = ("no such table: task", "no such column: task.", "table task has no column")
+# Postgres' words for a schema that was taken back, or a table that was moved away, under a running service.
+NO_TABLE = 'relation "task" does not exist', 'relation "task_list_version" does not exist'
 # PgBouncer's words for a parameter that only a client unaware of the pooler sends.
 POOLER_REFUSAL = "unsupported startup parameter"
 SET_SEQUENCE = (
@@ -109,7 +111,7 @@ class Fault(StrEnum):
     # Only in the table `task`.
     IDS_TAKEN = FaultRow("ids_taken", ("23505 task",), rolled_back=True, cure=SET_SEQUENCE)
     OUT_OF_RESOURCES = FaultRow("out_of_resources", ("53", SQLITE_FULL, SQLITE_NOMEM))
-    SYSTEM_ERROR = FaultRow("system_error", ("58", "XX", SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB))
+    SYSTEM_ERROR = FaultRow("system_error", ("58", "XX", SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB), signs=NO_TABLE)
 
 
 SIGNS = {sign: fault for fault in Fault for sign in fault.row.signs}

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import asyncpg
 import pytest
+from alembic import command
 from sqlalchemy import make_url, text
 from sqlalchemy.exc import DBAPIError
 
@@ -180,3 +181,40 @@ async def test_a_role_needs_no_rights_to_versions_to_write(make_database: MakeDa
         assert (await service.user("ada").get()).headers["ETag"] != tag
     await admin.execute(f'DROP OWNED BY "{reader}", "{writer}"; DROP ROLE "{reader}", "{writer}"')
     await admin.close()
+
+
+@pytest.mark.requirement("T145")
+async def test_the_owner_of_the_tasks_may_read_the_versions(make_database: MakeDatabase) -> None:
+    """The service's role owns the tasks, and another one with its rights runs the migration."""
+    url = await make_database("postgresql")
+    admin = await asyncpg.connect(url)
+    owner, deployer = (f"Todo {name} {uuid4().hex}" for name in ("owner", "deployer"))
+    await admin.execute(f'CREATE ROLE "{owner}" LOGIN; CREATE ROLE "{deployer}" LOGIN IN ROLE "{owner}"')
+    await admin.execute(f'GRANT CREATE ON SCHEMA public TO "{owner}"')
+    as_owner, as_deployer = (
+        make_settings(database_url=make_url(url).set(username=role).render_as_string(hide_password=False))
+        for role in (owner, deployer)
+    )
+    await upgrade_to(as_owner, "0002")
+
+    await upgrade_schema(as_deployer)
+
+    async with running(as_owner) as service:
+        await service.user().new_task()
+    await admin.execute(f'DROP OWNED BY "{deployer}", "{owner}"; DROP ROLE "{deployer}", "{owner}"')
+    await admin.close()
+
+
+@pytest.mark.requirement("T053", "T145")
+async def test_a_schema_taken_back_under_a_service_is_503(database_url: str) -> None:
+    settings = make_settings(database_url=database_url)
+    async with running(settings) as service:
+        user = service.user()
+        await user.new_task()
+        await upgrade_to(settings, "0002", command.downgrade)
+
+        assert (await user.get()).status_code == 503
+        await user.new_task()
+
+        await upgrade_schema(settings)
+        assert len((await user.get()).json()) == 2

@@ -44,7 +44,8 @@ BEGIN
     $format$, current_schema());
   FOR reader IN
     SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
-    FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = 'task'::regclass AND privilege_type = 'SELECT'
+    FROM pg_class, aclexplode(coalesce(relacl, acldefault('r', relowner)))
+    WHERE pg_class.oid = 'task'::regclass AND privilege_type = 'SELECT'
   LOOP
     EXECUTE 'GRANT SELECT ON task_list_version TO ' || reader;
   END LOOP;
