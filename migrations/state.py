@@ -26,8 +26,13 @@ SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user)
   (SELECT bool_and(has_table_privilege(to_regclass('task'), name))
    FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS name) AS may_use_tasks,
   has_table_privilege(to_regclass('task_list_version'), 'SELECT') AS may_read_lists,
+  (SELECT count(*) = 4 FROM pg_trigger
+   WHERE tgrelid = to_regclass('task') AND starts_with(tgname, 'task_list_version_') AND tgenabled IN ('O', 'A'))
+   AS has_triggers,
   (SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('task')) AS owns_tasks
 """)
+
+HAS_TRIGGERS = text("SELECT count(*) = 3 FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'task_list_version_%'")
 
 MOVE_TASKS = "Name another database in DATABASE_URL, or move the table away: ALTER TABLE task RENAME TO other_task;"
 FORGET_VERSION = "uv run alembic stamp --purge base"
@@ -47,6 +52,7 @@ class Facts(NamedTuple):
     may_use_tasks: bool | None = True
     may_read_lists: bool | None = True
     has_versions: bool = True
+    has_triggers: bool = True
     owns_tasks: bool | None = True
 
     @property
@@ -66,6 +72,7 @@ def read_facts(connection: Connection) -> Facts:
         found = dict(connection.execute(READ_FACTS).mappings().one())
     else:
         connection.exec_driver_sql("BEGIN")
+        found["has_triggers"] = connection.scalar(HAS_TRIGGERS)
     inspector = inspect(connection)
     if inspector.has_table(VERSION_TABLE) and found.get("may_read_version", True):
         found["revision"] = ", ".join(connection.scalars(READ_REVISIONS))
@@ -127,6 +134,8 @@ def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
         f" ON task TO {role};": is_up_to_date and facts.may_use_tasks is False,
         f"has {found}, but no table `task_list_version`, or another one. Restore it, or make it anew:"
         " uv run alembic downgrade 0002": is_up_to_date and not facts.has_versions,
+        f"has {found}, but not all of its triggers on `task`, so that changed lists would pass for unchanged. Enable"
+        " them, or make them anew: uv run alembic downgrade 0002": revision == HEAD and not facts.has_triggers,
         f"doesn't let {role} read the table `task_list_version`. Type GRANT SELECT"
         f" ON task_list_version TO {role};": is_up_to_date and facts.may_read_lists is False,
     }

@@ -425,6 +425,35 @@ async def test_a_schema_without_its_versions_is_refused_until_mended(
         await service.user().new_task()
 
 
+@pytest.mark.requirement("T112", "T145")
+@both_ways
+async def test_a_schema_without_its_triggers_is_refused_until_mended(database_url: str, migrates: str) -> None:
+    settings = make_settings(database_url=database_url, db_migrate_on_start=migrates)
+    await upgrade_schema(settings)
+    table = "" if settings.database.is_sqlite else " ON task"
+    await run(settings, f"DROP TRIGGER task_list_version_delete{table}")
+
+    assert "uv run alembic downgrade 0002" in await refusal_of(settings)
+
+    await upgrade_to(settings, "0002", command.downgrade)
+    await upgrade_schema(settings)
+    async with running(settings) as service:
+        await service.user().new_task()
+
+
+@pytest.mark.requirement("T112", "T145")
+async def test_disabled_triggers_are_refused_until_enabled(make_database: MakeDatabase) -> None:
+    settings = make_settings(database_url=await make_database("postgresql"))
+    await upgrade_schema(settings)
+    await run(settings, "ALTER TABLE task DISABLE TRIGGER USER")  # as `pg_restore --disable-triggers` does
+
+    assert "triggers on `task`" in await refusal_of(settings)
+
+    await run(settings, "ALTER TABLE task ENABLE TRIGGER USER")
+    async with running(settings) as service:
+        await service.user().new_task()
+
+
 # --- rights
 
 
