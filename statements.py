@@ -6,7 +6,6 @@ test checks.
 from typing import Any, get_args
 
 from sqlalchemy import (
-    ARRAY,
     JSON,
     BigInteger,
     Boolean,
@@ -17,7 +16,6 @@ from sqlalchemy import (
     Select,
     String,
     Update,
-    any_,
     asc,
     bindparam,
     case,
@@ -215,15 +213,16 @@ CLEAR_TASKS = delete(task).where(is_owned, task.c.id.in_(locked(has_status, limi
 
 
 def if_match(write: Update | Delete) -> CompoundSelect[Any]:
-    """Makes a write conditional: done only if the task's `updated_at` is one of the `tags`. Its row says whether it
+    """Makes a write conditional: done only if the task's `updated_at` is one of the `times`. Its row says whether it
     `is_done`, and is the task's present state if not.
 
     The row is locked first and the tag is compared with what the lock gave: the statement's own snapshot would show the
     loser of a race what was there before the winner. For Postgres; SQLite has no such CTE, and needs none.
     """
     seen = select(*public).where(is_the_task).with_for_update().cte("seen")
-    tags = bindparam("tags", type_=ARRAY(UTCDateTime()))
-    done = write.where(select(seen.c.updated_at).scalar_subquery() == any_(tags)).cte("done")
+    # JSON, since asyncpg asks the server for the type of an array, once for each connection.
+    times = select(cast(element("times")["time"].as_string(), UTCDateTime()))
+    done = write.where(select(seen.c.updated_at).scalar_subquery().in_(times)).cte("done")
     return union_all(
         select(*done.c, true().label("is_done")),
         select(*(seen.c[one.name] for one in done.c), false()).where(not_(exists(select(done.c.id)))),

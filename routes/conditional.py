@@ -1,6 +1,7 @@
 """Entity tags, and requests that depend on them (RFC 9110, sections 8.8.3 and 13.1)."""
 # [Task]: T136, T137 [From]: specs/features/task-crud.md
 
+import json
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -114,7 +115,8 @@ async def run_if_match(user: UserDatabase, write: Update | Delete, request: Requ
     if times is None:
         return or_404(await user.one(write, **parameters))
     if user.is_postgres:
-        row = or_404(await user.one(statements.IF_MATCH[write], tags=times, **parameters))
+        named = json.dumps([{"time": time.isoformat()} for time in times])
+        row = or_404(await user.one(statements.IF_MATCH[write], times=named, **parameters))
         return row if row["is_done"] else check_tag(row, times)
     async with user.transaction() as transaction:
         check_tag(await transaction.one(statements.GET_TASK, task_id=parameters["task_id"]), times)

@@ -161,7 +161,7 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
     values = {"owner": "user 5", "task_id": 5, "limit": 100, "offset": 0, "is_completed": True}
     values |= {"new_title": "x", "new_description": None, "new_completed": None}
     values |= {"sets_description": False, "now": datetime.now(UTC), "key": "k", "digest": b"d"}
-    values |= {"search": None, "after_id": None, "after_key": None, "seen": "[]", "is_counted": False, "tags": []}
+    values |= {"search": None, "after_id": None, "after_key": None, "seen": "[]", "is_counted": False, "times": "[]"}
     values |= {
         "ids": "[5, 105]",
         "items": '[{"number": 0, "title": "x", "completed": false, "key": "k 0"}]',
@@ -185,6 +185,25 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
                 nodes = set(nodes_of(json.loads(plan)[0]["Plan"]))
                 assert "Seq Scan of tasks" not in nodes, (name, mode)
                 assert name.startswith("CREATE_TASK") or nodes & {"Index Scan of tasks", "Bitmap Heap Scan of tasks"}
+    finally:
+        await connection.close()
+
+
+@pytest.mark.requirement("T137", "T146")
+async def test_no_statement_makes_the_driver_ask_for_a_type(make_database: MakeDatabase) -> None:
+    """The driver asks for any but the simple types by statements of its own, and between preparing and running one of
+    ours, where a pooler may change the connection.
+    """
+    url = await make_database("postgresql")
+    settings = make_settings(database_url=url)
+    await upgrade_schema(settings)
+    dialect = create_engine(settings).dialect
+    connection = await asyncpg.connect(url)
+    try:
+        for name, statement in TASK_STATEMENTS.items():
+            prepared = await connection.prepare(compile_sql(statement, dialect)[0])
+            types = (*prepared.get_parameters(), *(column.type for column in prepared.get_attributes()))
+            assert {type_.kind for type_ in types} == {"scalar"}, name
     finally:
         await connection.close()
 
