@@ -131,7 +131,12 @@ class SQLite:
             AsyncSession(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
-            yield session
+            try:
+                yield session
+            except asyncio.CancelledError:
+                # A BEGIN that nobody waits for is still run, and no rollback follows one that SQLAlchemy saw fail.
+                await connection.invalidate()
+                raise
 
     def _connect(self, engine: AsyncEngine) -> AsyncConnection:
         """Returns a connection whose patience with other processes' locks begins now."""

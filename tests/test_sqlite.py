@@ -237,6 +237,22 @@ async def test_an_abandoned_writer_leaves_no_lock(file: Path, ending: str) -> No
         assert len((await service.user("a").get()).json()) == 4
 
 
+@pytest.mark.requirement("T108", "T089", "T137")
+async def test_an_abandoned_transaction_leaves_no_lock(file: Path) -> None:
+    async with serving(file) as service:
+        user = service.user("a")
+        tag = (await user.get("/1")).headers["ETag"]
+        async with locked_by_another(file):
+            write = asyncio.create_task(user.put(1, {"title": "late"}, headers={"If-Match": tag}))
+            await asyncio.sleep(PIECE_SECONDS / 2)  # its BEGIN waits, and will have the lock that comes free
+            write.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await write
+
+        assert (await user.get("/1")).headers["ETag"] == tag
+        await expect_service(service)
+
+
 # A file that is taken away
 
 
