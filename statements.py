@@ -3,6 +3,7 @@ test checks.
 """
 # [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091, T129, T130, T131, T132, T133, T135, T137, T138, T140, T141, T142, T143 [From]: specs/features/task-crud.md, specs/reliability.md
 
+from itertools import product
 from typing import Any, get_args
 
 from sqlalchemy import (
@@ -39,7 +40,7 @@ from sqlalchemy.dialects.postgresql import insert  # SQLite's compiler takes it,
 from sqlmodel import UTCDateTime
 
 import models
-from backends.functions import is_read_only, json_each, next_update, sort_title
+from backends.functions import is_among, is_read_only, json_each, next_update, sort_title
 from schemas import BIGGEST_INTEGER, Order, Sort, TaskPublic
 
 task = models.Task.metadata.tables["task"]
@@ -90,7 +91,7 @@ LOOK = select(is_read_only().label("is_read_only"), version, *(func.count(one) f
 SORT_KEYS = {"created": task.c.id, "updated": task.c.updated_at, "title": sort_title(task.c.title)}
 
 
-def list_tasks(sort: Sort, order: Order) -> Select[Any]:
+def list_tasks(sort: Sort, order: Order, *, is_counted: bool) -> Select[Any]:
     """Builds the statement of a page of tasks. It always returns a row, for the version of the list: one without a task
     if there is none, or if the version is one of the `seen`, for which no task is read.
     """
@@ -114,16 +115,22 @@ def list_tasks(sort: Sort, order: Order) -> Select[Any]:
         .offset(bindparam("offset", type_=BigInteger))
         .subquery("page")
     )
-    count = select(func.count()).select_from(task).where(is_owned, has_status, is_found).scalar_subquery()
-    is_counted = bindparam("is_counted", type_=Boolean) & not_(seen.c.is_seen)
-    return (
-        select(*seen.c, case((is_counted, count)).label("total"), *page.c)
+    statement = (
+        select(*seen.c, *page.c)
         .select_from(seen.outerjoin(page, true()))
         .order_by(directed(page.c.sort_key), directed(page.c.id))
     )
+    if not is_counted:
+        return statement
+    count = select(func.count()).select_from(task).where(is_owned, has_status, is_found).scalar_subquery()
+    return statement.add_columns(case((not_(seen.c.is_seen), count)).label("total"))
 
 
-LIST_TASKS = {(sort, order): list_tasks(sort, order) for sort in get_args(Sort) for order in get_args(Order)}
+# A count that isn't asked for would cost nothing, but Postgres would plan anew each time for fear of it.
+LIST_TASKS = {
+    (sort, order, is_counted): list_tasks(sort, order, is_counted=is_counted)
+    for sort, order, is_counted in product(get_args(Sort), get_args(Order), (False, True))
+}
 
 # With a key that the owner has used, this creates nothing and returns that key's task, now marked as replayed, or no
 # row if the content differs. Without a key nothing can conflict.
@@ -150,12 +157,12 @@ CREATE_TASK = (
 )
 
 
-def locked(*conditions: ColumnElement[bool], limit: int | None = None) -> Select[int]:
-    """Locks the owner's tasks in the order of their ids and selects these: statements that lock in different orders
-    would wait for each other.
+def is_locked(*conditions: ColumnElement[bool], limit: int | None = None) -> ColumnElement[bool]:
+    """Selects the owner's tasks, locked in the order of their ids: statements that lock in different orders would wait
+    for each other.
     """
     tasks = select(task.c.id).where(is_owned, *conditions).order_by(task.c.id).limit(limit).with_for_update()
-    return select(tasks.cte("locked").c.id)
+    return is_owned & is_among(task.c.id, select(tasks.cte("locked").c.id).scalar_subquery())
 
 
 # Creates a list of tasks, all or none: if the key came with another list, `completed` is null, which its column
@@ -204,12 +211,12 @@ completion: dict[str, Any] = {
     "updated_at": case((task.c.completed == new_completed, task.c.updated_at), else_=later),
 }
 COMPLETE_TASK = update(task).where(is_the_task).values(completion).returning(*public)
-IS_NAMED = task.c.id.in_(integers("ids"))
-COMPLETE_TASKS = update(task).where(is_owned, task.c.id.in_(locked(IS_NAMED))).values(completion).returning(*public)
+is_named = is_among(task.c.id, integers("ids").scalar_subquery())
+COMPLETE_TASKS = update(task).where(is_locked(is_named)).values(completion).returning(*public)
 
 DELETE_TASK = delete(task).where(is_the_task).returning(task.c.id, task.c.updated_at)
-DELETE_TASKS = delete(task).where(is_owned, task.c.id.in_(locked(IS_NAMED))).returning(task.c.id)
-CLEAR_TASKS = delete(task).where(is_owned, task.c.id.in_(locked(has_status, limit=1000))).returning(task.c.id)
+DELETE_TASKS = delete(task).where(is_locked(is_named)).returning(task.c.id)
+CLEAR_TASKS = delete(task).where(is_locked(has_status, limit=1000)).returning(task.c.id)
 
 
 def if_match(write: Update | Delete) -> CompoundSelect[Any]:

@@ -73,12 +73,11 @@ async def list_tasks(request: Request, user: CurrentUser) -> Response:
     query = read_query(request, ListQuery)
     tags = read_tags(request, "if-none-match")
     rows = await user.all(
-        statements.LIST_TASKS[query.sort, query.order],
+        statements.LIST_TASKS[query.sort, query.order, query.count and tags != ANY],
         is_completed=query.is_completed,
         search=query.search or None,
         limit=0 if tags == ANY else query.limit + 1,
         offset=query.first,
-        is_counted=query.count,
         seen=json.dumps(seen_versions(user, tags)),
         **read_cursor(query),
     )
