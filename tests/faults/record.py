@@ -310,10 +310,10 @@ class Record:
         return [
             "faults: " + ", ".join(f"{kind} {times}" for kind, times in self.faults.items()),
             # The others were overwritten before they were read.
-            f"acknowledged writes: {count['acknowledged']}, checked: {count['checked']}",
+            f"acknowledged changes of tasks: {count['acknowledged']}, checked: {count['checked']}",
+            f"acknowledged writes of several tasks: {count['bulk']}",
             f"tasks compared with the database: {count['compared']}",
             f"writes of unknown outcome: {count['unknown']}",
-            f"of more than one task: {count['bulk']}",
             f"POSTs answered by their key: {count['replayed']}",
             f"writes refused by their tag: {count['refused']}, lists known by theirs: {count['unchanged']}",
             *(f"{kind}: {count[kind]}" for kind in ("lost", "doubled", "half written", "foreign", "stale")),

@@ -373,7 +373,7 @@ class Writer:
         """Notes that these tasks have these states now."""
         tasks = sorted(changes, key=lambda task: task.id)
         if answer.status_code == status:
-            self._record.count["acknowledged"] += 1
+            self._record.count["acknowledged"] += len(tasks)
             self._record.count["bulk"] += len(tasks) > 1
             for task, wanted in changes.items():
                 task.state = wanted
