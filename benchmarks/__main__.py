@@ -1,5 +1,5 @@
 """Measures what the service costs, next to two others that do the same."""
-# [Task]: T083 [From]: specs/performance.md
+# [Task]: T083, T146 [From]: specs/performance.md
 
 import argparse
 import signal
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import cost, crowd, distance, footprint, growth, report, rows
+from benchmarks import cost, crowd, distance, footprint, growth, lists, report, rows
 from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.load import run_driver
 from benchmarks.peers import ROOT
@@ -37,6 +37,18 @@ SECTIONS = {
             "connections": CONNECTIONS,
             "users": rows.USERS,
             "tasks of each": rows.TASKS_EACH,
+        },
+    ),
+    "lists": Section(
+        "Lists and bulk writes",
+        lists.measure,
+        lists.tables,
+        lambda bench: {
+            "rounds": bench.rounds,
+            "requests in a batch": {name: case.times for name, case in (lists.CASES | lists.AT_ONCE).items()},
+            "users": lists.USERS,
+            "tasks of each": rows.TASKS_EACH,
+            "tasks of another": lists.COLLECTED,
         },
     ),
     "distance": Section(
@@ -70,7 +82,7 @@ SECTIONS = {
         lambda bench: {
             "rounds": bench.rounds,
             "rows": bench.rows,
-            "requests in a batch": growth.REQUESTS,
+            "requests in a batch": {name: lists.CASES[name].times for name in growth.OPERATIONS},
             "tasks of each user": rows.TASKS_EACH,
             "active users": growth.ACTIVE_USERS,
         },
@@ -95,7 +107,7 @@ def read_arguments() -> argparse.Namespace:
         "--before",
         type=Path,
         metavar="FOLDER",
-        help="another checkout of the service, for the section load to measure too",
+        help="another checkout of the service, for the sections load and lists to measure too",
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
     return parser.parse_args()

@@ -1,5 +1,5 @@
 """How often a request goes to the database and back, and what that takes when it is far away."""
-# [Task]: T083 [From]: specs/performance.md
+# [Task]: T083, T146 [From]: specs/performance.md
 
 import asyncio
 import time
@@ -9,8 +9,10 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.bench import Bench, Figures, say
+from benchmarks.database import Database
+from benchmarks.lists import BULK, NEW, READS, SOME, WRITES
 from benchmarks.operations import DELETE, MEASURED, NOT_FOUND, pick_requests, request, request_for, sign, token_of
-from benchmarks.peers import PEERS, run_peer
+from benchmarks.peers import PEERS, Peer, run_peer
 from benchmarks.report import table
 from benchmarks.rows import fill_for_users
 from tests.proxy import Proxy, proxy_to
@@ -22,6 +24,9 @@ SETTLE_SECONDS = 0.2
 REQUESTS = 20
 # What the database isn't asked about. The others make no promise there.
 REFUSED = ["401", "403", "422"]
+# What the usual way doesn't do.
+LISTS = {name: READS[name] for name in (f"by title, {SOME}", f"search, {SOME}", f"304, {SOME}")} | WRITES
+SINGLES = f"create 1, {BULK} times"
 
 
 class Case(NamedTuple):
@@ -61,7 +66,8 @@ class DistantProxy(Proxy):
 
 
 def measure(bench: Bench) -> Figures:
-    figures: Figures = {name: {} for name in [*MEASURED, "delete", "404", *REFUSED]}
+    chance = Random(146)  # noqa: S311 - the same requests in every run
+    figures: Figures = {name: {} for name in [*MEASURED, "delete", "404", *REFUSED, *LISTS, SINGLES]}
     with ExitStack() as stack:
         url = stack.enter_context(bench.database())
         proxy = stack.enter_context(bench.portal.wrap_async_context_manager(proxy_to(url, DistantProxy)))
@@ -71,19 +77,31 @@ def measure(bench: Bench) -> Figures:
             say(f"  {name}")
             # What is deleted can't be asked for.
             doomed = dict([tasks.popitem()])
+            database = Database(peer, tasks, [], [])
             for case, (status, requests) in cases(tasks, doomed).items():
-                if case in REFUSED and name != "service":
-                    continue
-                bench.driver.drive(peer, requests[:WARM_UP], status=status)
-                time.sleep(SETTLE_SECONDS)
-                before = proxy.round_trips
-                sample = bench.driver.drive(peer, requests[WARM_UP:], status=status)
-                time.sleep(SETTLE_SECONDS)
-                figures[case][name] = {
-                    "round_trips": (proxy.round_trips - before) / REQUESTS,
-                    "median_ms": median(sample.latencies) * 1e3,
-                }
+                if case not in REFUSED or name == "service":
+                    figures[case][name] = mean(*drive(bench, proxy, peer, status, requests))
+            for case, one in LISTS.items() if name in NEW else ():
+                requests = one.pick(database, WARM_UP + REQUESTS, chance)
+                figures[case][name] = mean(*drive(bench, proxy, peer, one.status, requests))
+            singles = pick_requests(MEASURED["create"], tasks, WARM_UP + BULK, chance)
+            trips, seconds = drive(bench, proxy, peer, 201, singles)
+            figures[SINGLES][name] = {"round_trips": trips, "median_ms": sum(seconds) * 1e3}
     return figures
+
+
+def drive(bench: Bench, proxy: Proxy, peer: Peer, status: int, requests: list[str]) -> tuple[int, list[float]]:
+    """How many round trips these make behind the warm-up, and how long each takes."""
+    bench.driver.drive(peer, requests[:WARM_UP], status=status)
+    time.sleep(SETTLE_SECONDS)
+    before = proxy.round_trips
+    sample = bench.driver.drive(peer, requests[WARM_UP:], status=status)
+    time.sleep(SETTLE_SECONDS)
+    return proxy.round_trips - before, sample.latencies
+
+
+def mean(trips: int, seconds: list[float]) -> dict[str, float]:
+    return {"round_trips": trips / len(seconds), "median_ms": median(seconds) * 1e3}
 
 
 def cases(tasks: dict[str, list[int]], doomed: dict[str, list[int]]) -> dict[str, Case]:

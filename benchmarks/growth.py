@@ -1,45 +1,39 @@
 """Whether a request takes longer where there are more rows."""
 # [Task]: T083 [From]: specs/performance.md
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from itertools import product
 from random import Random
 from statistics import median
 from typing import Any
 
-import psutil
-
 from benchmarks.bench import Bench, Figures, say
-from benchmarks.load import Sample, total
-from benchmarks.operations import MEASURED, Operation, pick_requests, request_for
-from benchmarks.peers import Peer, run_peer
+from benchmarks.database import SERVICE, Account, Database, serve
+from benchmarks.lists import CASES, SOME
+from benchmarks.operations import Operation, request_for
 from benchmarks.report import table
-from benchmarks.rows import COLLECTOR, TASKS_EACH, connect, fill, tasks_of, user_id
+from benchmarks.rows import COLLECTOR, TASKS_EACH, user_id
+from tests.server import exchange
 
 SMALLEST = 10_000
 LARGEST = 10_000_000
 ACTIVE_USERS = 100
-OPERATIONS = ("get", "put", "toggle", "list of 100")
-REQUESTS = 100
-WARM_UP = 200
+# Without those that make tasks or delete them, which would change the size.
+OPERATIONS = (
+    "get",
+    "put",
+    "toggle",
+    "list of 100",
+    f"by updated, {SOME}",
+    f"by title, {SOME}",
+    f"search, {SOME}",
+    f"304, {SOME}",
+    "complete 100",
+)
 MOST_COLLECTED = 100_000
-OFFSETS = (0, 1_000, 10_000, 100_000)
+SORTS = ("created", "updated", "title")
+PAGE = 100
 DEEP_REQUESTS = 20
-
-
-@dataclass(frozen=True)
-class Database:
-    """One size: who serves it, what there is to ask for, and PostgreSQL's processes behind it."""
-
-    peer: Peer
-    tasks: dict[str, list[int]]
-    backends: list[psutil.Process]
-
-    @property
-    def backend_seconds(self) -> float:
-        return sum(sum(process.cpu_times()[:2]) for process in self.backends)
 
 
 def sizes_up_to(rows: int) -> list[int]:
@@ -53,70 +47,53 @@ def measure(bench: Bench) -> Figures:
     chance = Random(83)  # noqa: S311 - the same requests in every run
     sizes = sizes_up_to(bench.rows)
     collected = min(MOST_COLLECTED, bench.rows // 10)
-    samples: dict[tuple[int, str], list[Sample]] = {key: [] for key in product(sizes, OPERATIONS)}
-    backend_seconds = dict.fromkeys(samples, 0.0)
+    accounts = {key: Account() for key in product(sizes, OPERATIONS)}
     with ExitStack() as stack:
         databases = {}
         for rows in sizes:
             say(f"  a database of {rows:,} rows")
+            users = rows // TASKS_EACH
+            # The same number of users everywhere, spread evenly over all there are.
+            active = [user_id(number * users // ACTIVE_USERS) for number in range(ACTIVE_USERS)]
             extra = collected if rows == sizes[-1] else 0
-            databases[rows] = stack.enter_context(prepare(bench, rows, extra, chance))
-        for number in range(1, bench.rounds + 1):
-            say(f"  round {number} of {bench.rounds}")
+            databases[rows] = stack.enter_context(serve(bench, SERVICE, rows, users, active, extra))
+        for number in range(bench.rounds + 1):
+            say(f"  round {number} of {bench.rounds}" if number else "  warm-up")
             for name in OPERATIONS:
+                case = CASES[name]
                 for rows in chance.sample(sizes, len(sizes)):
-                    database = databases[rows]
-                    requests = pick_requests(MEASURED[name], database.tasks, REQUESTS, chance)
-                    used = database.backend_seconds
-                    sample = bench.driver.drive(database.peer, requests)
-                    samples[rows, name].append(sample)
-                    backend_seconds[rows, name] += database.backend_seconds - used
-        say("  deep offsets")
-        deep = measure_offsets(bench, databases[sizes[-1]].peer, collected)
-    figures: Figures = {"sizes": {}, "offsets": deep, "collected": collected}
-    for (rows, name), batches in samples.items():
-        found = total(batches)
-        used_us = backend_seconds[rows, name] / len(found.latencies) * 1e6
-        by_name = figures["sizes"].setdefault(str(rows), {})
-        by_name[name] = found.figures() | {"postgres_cpu_us": used_us}
+                    requests = case.pick(databases[rows], case.times, chance)
+                    account = accounts[rows, name] if number else Account()
+                    account.drive(bench, databases[rows], requests, case.status)
+        say("  deep pages")
+        deep = measure_depth(bench, databases[sizes[-1]], collected)
+    figures: Figures = {"sizes": {}, "depth": deep, "collected": collected}
+    for (rows, name), account in accounts.items():
+        figures["sizes"].setdefault(str(rows), {})[name] = account.figures()
     return figures
 
 
-@contextmanager
-def prepare(bench: Bench, rows: int, collected: int, chance: Random) -> Iterator[Database]:
-    users = rows // TASKS_EACH
-    # The same number of users everywhere, spread evenly over all there are.
-    active = [user_id(number * users // ACTIVE_USERS) for number in range(ACTIVE_USERS)]
-    with bench.database() as url, run_peer("service", bench.new_folder(), url) as peer:
-        bench.portal.call(fill, url, rows, users, collected)
-        tasks = bench.portal.call(tasks_of, url, active)
-        for name in OPERATIONS:
-            bench.driver.drive(peer, pick_requests(MEASURED[name], tasks, WARM_UP, chance))
-        yield Database(peer, tasks, bench.portal.call(find_backends, url))
-
-
-async def find_backends(url: str) -> list[psutil.Process]:
-    """The processes that serve this database's clients, none where the server isn't of this run."""
-    async with connect(url) as connection:
-        if not await connection.fetchval("SELECT inet_server_addr() IS NULL"):
-            return []
-        found = await connection.fetch(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
-        )
-    return [psutil.Process(row["pid"]) for row in found]
-
-
-def measure_offsets(bench: Bench, peer: Peer, collected: int) -> dict[str, float]:
-    """Median milliseconds of a page of 100, by its offset."""
-    medians = {}
-    for offset in OFFSETS:
-        if offset > collected:
-            break
-        page = Operation(path=f"?limit=100&offset={offset}")
-        requests = [request_for(page, COLLECTOR, 0)] * DEEP_REQUESTS
-        bench.driver.drive(peer, requests)
-        medians[str(offset)] = median(bench.driver.drive(peer, requests).latencies) * 1e3
+def measure_depth(bench: Bench, database: Database, collected: int) -> dict[str, dict[str, float]]:
+    """Median milliseconds of a page of the collector's tasks, by sort and place: the first, and behind nine tenths of
+    them by cursor and by offset.
+    """
+    depth = collected * 9 // 10
+    medians: dict[str, dict[str, float]] = {}
+    for sort in SORTS:
+        path = f"?limit={PAGE}&sort={sort}"
+        before = request_for(Operation(path=f"{path}&offset={depth - PAGE}"), COLLECTOR, 0)
+        link = exchange(database.peer.port, before.encode()).links["next"]["url"]
+        places = {"first": path, "by cursor": f"?{link.partition('?')[2]}", "by offset": f"{path}&offset={depth}"}
+        requests = {
+            place: [request_for(Operation(path=one), COLLECTOR, 0)] * DEEP_REQUESTS for place, one in places.items()
+        }
+        seconds: dict[str, list[float]] = {place: [] for place in places}
+        for number in range(bench.rounds + 1):
+            for place in places:
+                sample = bench.driver.drive(database.peer, requests[place])
+                if number:
+                    seconds[place] += sample.latencies
+        medians[sort] = {place: median(found) * 1e3 for place, found in seconds.items()}
     return medians
 
 
@@ -131,12 +108,16 @@ def tables(figures: Figures) -> str:
         latencies.append([name, *(f"{one:.2f} ({one / first:.2f})" for one in medians)])
         found = [by_name[name] for by_name in sizes.values()]
         costs.append([name, *(f"{one['cpu_us']:.0f} + {one['postgres_cpu_us']:.0f}" for one in found)])
-    offsets = [[f"{int(offset):,}", f"{ms:.2f}"] for offset, ms in figures["offsets"].items()]
-    deep = f"page of 100 at offset, of {figures['collected']:,} tasks"
+    depth = f"{figures['collected'] * 9 // 10:,}"
+    pages = [
+        [sort, *(f"{ms:.2f} ({ms / by_place['first']:.2f})" for ms in by_place.values())]
+        for sort, by_place in figures["depth"].items()
+    ]
+    places = ["first", f"at {depth} by cursor", f"at {depth} by offset"]
     return "\n\n".join(
         [
             table(["median ms (and to the smallest)", *header], latencies),
             table(["CPU of the service + of PostgreSQL, µs", *header], costs),
-            table([deep, "median ms"], offsets),
+            table([f"page of {figures['collected']:,} tasks by, median ms (and to the first)", *places], pages),
         ]
     )

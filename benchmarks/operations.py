@@ -64,21 +64,28 @@ def fresh_token(user_id: str) -> str:
     return sign(user_id, jti=str(next(serial_numbers)))
 
 
-def request(method: str, target: str, token: str, body: str | None = None) -> str:
-    headers = [f"Authorization: Bearer {token}"]
+def request(method: str, target: str, token: str, body: str | None = None, *more: str) -> str:
+    headers = [f"Authorization: Bearer {token}", *more]
     if body is not None:
         headers += ["Content-Type: application/json", f"Content-Length: {len(body)}"]
     return head(method, target, *headers).decode() + (body or "")
 
 
-def request_for(operation: Operation, user_id: str, task_id: int, number: int = 0, token: str | None = None) -> str:
+def request_for(
+    operation: Operation,
+    user_id: str,
+    task_id: int,
+    number: int = 0,
+    token: str | None = None,
+    headers: Sequence[str] = (),
+) -> str:
     """The operation on a task. Without a token it is sent with the user's usual one."""
     path = operation.path.format(task_id=task_id)
     target = f"/api/{user_id}/tasks{path}"
     body = None
     if operation.fields is not None:
         body = json.dumps({"title": f"Buy milk {number}"} | operation.fields)
-    return request(operation.method, target, token or token_of(user_id), body)
+    return request(operation.method, target, token or token_of(user_id), body, *headers)
 
 
 def pick_requests(
