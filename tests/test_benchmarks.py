@@ -1,15 +1,16 @@
 """The benchmark compares programs that give the same answers. Its measurements need a quiet machine, not a test."""
-# [Task]: T083, T106 [From]: specs/performance.md
+# [Task]: T083, T106, T146 [From]: specs/performance.md
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import crowd, report
+from benchmarks import crowd, distance, growth, lists, report
 from benchmarks.bench import Bench
 from benchmarks.cost import check_agreement
 from benchmarks.load import run_driver
@@ -32,13 +33,34 @@ async def test_all_peers_answer_the_same(make_database: MakeDatabase, tmp_path: 
         check_agreement(peers, tasks)
 
 
-@pytest.mark.requirement("T105", "T106")
-def test_a_crowd_opens_no_more_sessions_than_the_pool(
-    postgres: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(crowd, "REQUESTS", 200)
+@pytest.fixture
+def bench(postgres: str, tmp_path: Path) -> Iterator[Bench]:
     with start_blocking_portal() as portal, run_driver() as driver:
-        figures = crowd.measure(Bench(postgres, tmp_path, portal, driver, rounds=1, rows=0))
+        yield Bench(postgres, tmp_path, portal, driver, rounds=1, rows=growth.SMALLEST)
+
+
+@pytest.mark.requirement("T146")
+def test_the_floor_answers_lists_and_bulk_writes_the_same(bench: Bench) -> None:
+    with lists.serve_all(bench) as databases:
+        lists.check_agreement(databases)
+
+
+@pytest.mark.requirement("T146")
+def test_conditions_and_bulk_writes_take_one_round_trip(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distance, "PEERS", ["service"])
+    monkeypatch.setattr(distance, "REQUESTS", 2)
+    monkeypatch.setattr(distance, "SETTLE_SECONDS", 0.05)
+    figures = distance.measure(bench)
+
+    for name in distance.LISTS:
+        assert figures[name]["service"]["round_trips"] == 1
+    assert figures[distance.SINGLES]["service"]["round_trips"] == lists.BULK
+
+
+@pytest.mark.requirement("T105", "T106")
+def test_a_crowd_opens_no_more_sessions_than_the_pool(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crowd, "REQUESTS", 200)
+    figures = crowd.measure(bench)
 
     settings = make_settings()
     opened = sum(sessions["service"] for sessions in figures["sessions"].values())
@@ -50,7 +72,7 @@ def test_a_crowd_opens_no_more_sessions_than_the_pool(
 def test_the_results_are_shown_as_measured(tmp_path: Path) -> None:
     results = report.load(RESULTS)
 
-    assert set(results) == {"cost", "distance", "load", "memory", "start", "growth"}
+    assert set(results) == {"cost", "lists", "distance", "load", "memory", "start", "growth"}
     report.save(tmp_path, results)
     for name in ("results.json", "chart.svg"):
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
