@@ -129,7 +129,7 @@ SORTS = {
     "by created": "?limit=100&sort=created",
     "by updated": "?limit=100&sort=updated",
     "by title": "?limit=100&sort=title",
-    "search": "?limit=100&search=LENGTH",
+    "search": "?limit=100&search=NUMBER+1",
 }
 COUNT = "?limit=100&count=true"
 SOME, MANY = f"of {TASKS_EACH}", f"of {COLLECTED:,}"
