@@ -33,7 +33,7 @@ OPERATIONS = (
 MOST_COLLECTED = 100_000
 SORTS = ("created", "updated", "title")
 PAGE = 100
-DEEP_REQUESTS = 20
+DEEP_REQUESTS = 5
 
 
 def sizes_up_to(rows: int) -> list[int]:
