@@ -301,12 +301,19 @@ async def test_a_start_can_leave_the_schema_alone(database_url: str) -> None:
 
 
 @pytest.mark.requirement("T041")
-async def test_alembic_prints_the_sql_without_running_it() -> None:
+async def test_alembic_prints_the_sql_without_running_it(make_database: MakeDatabase) -> None:
     code, sql, _ = await upgrade_by_hand("", "--sql")
 
     assert code == 0
     assert "CREATE TABLE task (" in sql
     assert "INSERT INTO task_schema_version" in sql
+
+    url = await make_database("postgresql")
+    admin = await asyncpg.connect(url)
+    await admin.execute(sql)
+    await admin.close()
+    async with running(make_settings(database_url=url, db_migrate_on_start=False)) as service:
+        await service.user().new_task()
 
 
 @pytest.mark.requirement("T041", "T078")

@@ -12,36 +12,37 @@ revision = "0003"
 down_revision = "0002"
 
 # `clock` is in microseconds. A DELETE never inserts, or the deletion of a user with all tasks would leave a row behind.
+# There is no `%`, which `--sql` would double.
 FUNCTION = """
 DO $do$
 DECLARE
   reader text;
 BEGIN
-  EXECUTE format($format$
+  EXECUTE replace($template$
     CREATE FUNCTION raise_task_list_version() RETURNS trigger LANGUAGE plpgsql
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$
     DECLARE
       clock bigint := extract(epoch FROM clock_timestamp()) * 1000000;
     BEGIN
       IF TG_OP = 'INSERT' THEN
-        INSERT INTO %1$I.task_list_version AS list
+        INSERT INTO {schema}.task_list_version AS list
         SELECT user_id, clock FROM (SELECT DISTINCT user_id FROM new_task) AS changed ORDER BY user_id
         ON CONFLICT (user_id) DO UPDATE SET version = greatest(list.version + 1, clock);
       ELSIF TG_OP = 'UPDATE' THEN
-        INSERT INTO %1$I.task_list_version AS list
+        INSERT INTO {schema}.task_list_version AS list
         SELECT user_id, clock FROM (SELECT user_id FROM old_task UNION SELECT user_id FROM new_task) AS changed
         ORDER BY user_id
         ON CONFLICT (user_id) DO UPDATE SET version = greatest(list.version + 1, clock);
       ELSIF TG_OP = 'DELETE' THEN
-        UPDATE %1$I.task_list_version SET version = greatest(version + 1, clock)
+        UPDATE {schema}.task_list_version SET version = greatest(version + 1, clock)
         WHERE user_id IN (SELECT user_id FROM old_task);
       ELSE
-        UPDATE %1$I.task_list_version SET version = greatest(version + 1, clock);
+        UPDATE {schema}.task_list_version SET version = greatest(version + 1, clock);
       END IF;
       RETURN NULL;
     END
     $function$
-    $format$, current_schema());
+    $template$, '{schema}', quote_ident(current_schema()));
   FOR reader IN
     SELECT DISTINCT CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
     FROM pg_class, aclexplode(coalesce(relacl, acldefault('r', relowner)))
