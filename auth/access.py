@@ -20,7 +20,6 @@ from metrics import TOKEN_VERDICTS
 logger = logging.getLogger(__name__)
 
 ACCEPTED = TOKEN_VERDICTS.labels("accepted")
-EXPOSED_HEADERS = ("WWW-Authenticate",)
 
 Fetch = Callable[[Executable, dict[str, Any]], Awaitable[list[Row]]]
 

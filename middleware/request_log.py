@@ -16,7 +16,6 @@ from middleware.normalize import METHODS
 
 logger = logging.getLogger(__name__)
 
-EXPOSED_HEADERS = ("X-Request-ID",)
 ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 WARNED_OF = frozenset({401, 403, 404, 429})
 # `Normalize` has made GET of HEAD. Other methods and paths are counted as `other`, since each label that a client

@@ -17,7 +17,6 @@ from db import Row
 from errors import invalid_request
 from routes.task_route import TEXT_HEADER, problem
 
-EXPOSED_HEADERS = ("ETag",)
 ETAG = {"headers": {"ETag": TEXT_HEADER}}
 
 

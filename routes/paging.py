@@ -16,9 +16,8 @@ from routes.query import parameters_of
 from routes.task_route import TEXT_HEADER
 from schemas import ExactId, ListQuery, Order, Sort, no_nul
 
-EXPOSED_HEADERS = ("Link", "X-Total-Count")
 DOCUMENTED: dict[str, Any] = {
-    "responses": READ["responses"] | {200: {"headers": dict.fromkeys(("ETag", *EXPOSED_HEADERS), TEXT_HEADER)}},
+    "responses": READ["responses"] | {200: {"headers": dict.fromkeys(("ETag", "Link", "X-Total-Count"), TEXT_HEADER)}},
     "openapi_extra": {"parameters": [*parameters_of(ListQuery), *IF_NONE_MATCH["parameters"]]},
 }
 # Some letters take three in lower case.

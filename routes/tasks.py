@@ -16,7 +16,7 @@ from auth.access import CurrentUser
 from backends.faults import NullRefused
 from db import Row
 from errors import invalid_request
-from routes import conditional, idempotency, paging
+from routes import conditional, paging
 from routes.conditional import (
     ANY,
     check_tag,
@@ -47,8 +47,6 @@ from schemas import (
     TasksCreate,
     TaskUpdate,
 )
-
-EXPOSED_HEADERS = ("Location", *idempotency.EXPOSED_HEADERS, *conditional.EXPOSED_HEADERS, *paging.EXPOSED_HEADERS)
 
 TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
 
