@@ -221,7 +221,7 @@ CLEAR_TASKS = delete(task).where(is_locked(has_status, limit=1000)).returning(ta
 
 def if_match(write: Update | Delete) -> CompoundSelect[Any]:
     """Makes a write conditional: done only if the task's `updated_at` is one of the `times`. Its row says whether it
-    `is_done`, and is the task's present state if not.
+    `is_done`, and is the task's current state if not.
 
     The row is locked first and the tag is compared with what the lock gave: the statement's own snapshot would show the
     loser of a race what was there before the winner. For Postgres; SQLite has no such CTE, and needs none.
