@@ -58,11 +58,11 @@ def tag_of(updated_at: datetime) -> str:
 def read_tags(request: Request, header: str) -> list[str]:
     """Reads a list of tags, each without its `W/`, or `ANY`. Anything but such a list has none."""
     text = ",".join(request.headers.getlist(header)).strip(" \t")
-    if not text:
-        return []
+    if text in {"", "*"}:
+        return ANY if text else []
     separators = TAG.split(text)
     is_list = not any(one.strip(" \t,") for one in separators) and all("," in one for one in separators[1:-1])
-    return ANY if text == "*" else [tag.removeprefix("W/") for tag in TAG.findall(text)] if is_list else []
+    return [tag.removeprefix("W/") for tag in TAG.findall(text)] if is_list else []
 
 
 def list_tag(user: UserDatabase, version: int | str) -> str:
@@ -77,12 +77,6 @@ def seen_versions(user: UserDatabase, tags: list[str]) -> list[int]:
     prefix = list_tag(user, "").removeprefix("W/").removesuffix('"')
     versions = [tag.removeprefix(prefix).removesuffix('"') for tag in tags if tag.startswith(prefix)]
     return [int(one) for one in versions if VERSION.fullmatch(one)]
-
-
-def is_named(request: Request, tag: str) -> bool:
-    """Whether `If-None-Match` names this tag of a task."""
-    tags = read_tags(request, "if-none-match")
-    return tags == ANY or tag in tags
 
 
 def read_if_match(request: Request) -> list[datetime] | None:

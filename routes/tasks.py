@@ -20,7 +20,6 @@ from routes import conditional, paging
 from routes.conditional import (
     ANY,
     check_tag,
-    is_named,
     list_tag,
     or_404,
     read_if_match,
@@ -119,7 +118,8 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
 async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
     """One task of the user."""
     row = or_404(await user.one(statements.GET_TASK, task_id=task_id))
-    if is_named(request, tag := tag_of(row["updated_at"])):
+    tag, tags = tag_of(row["updated_at"]), read_tags(request, "if-none-match")
+    if tags == ANY or tag in tags:
         return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"ETag": tag})
     return task_response(row)
 
