@@ -20,7 +20,6 @@ KEY = re.compile(rf"[!-~]{{1,{IDEMPOTENCY_KEY_LENGTH}}}")
 PARAMETER: dict[str, Any] = {
     "name": HEADER,
     "in": "header",
-    "required": False,
     "description": "Any text of this request's own, a UUID for example. Sent again with the same body, it makes nothing"
     " new: the answer is what the first one made.",
     "schema": {"type": "string", "minLength": 1, "maxLength": IDEMPOTENCY_KEY_LENGTH, "pattern": "^[!-~]*$"},
