@@ -66,7 +66,7 @@ class is_among(SharedFunction):  # noqa: N801 - as the others
     knows nothing yet: a second for a thousand of ten thousand.
     """
 
-    # No Boolean, for which SQLite would be told `IN (…) = 1`, and use no index.
+    # Not a Boolean: SQLAlchemy would write `IN (…) = 1` for SQLite, which then uses no index.
     inherit_cache = True
     on_postgres = staticmethod(lambda number, query: number == any_(func.array(query, type_=ARRAY(BigInteger))))
 
