@@ -84,6 +84,10 @@ def execute_patiently(cursor: Any, statement: str, parameters: Any, context: Any
     while True:
         try:
             cursor.execute(statement, parameters)
+        except asyncio.CancelledError:
+            # The thread runs it all the same, and it would hold the lock until its rows are fetched.
+            cursor.close()
+            raise
         except sqlite3.OperationalError as error:
             deadline = context.execution_options.get("lock_deadline", 0)
             if fault_of(error) is not Fault.LOCKED or time.monotonic() >= deadline:
@@ -131,12 +135,7 @@ class SQLite:
             AsyncSession(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
-            try:
-                yield session
-            except asyncio.CancelledError:
-                # A BEGIN that nobody waits for is still run, and no rollback follows one that SQLAlchemy saw fail.
-                await connection.invalidate()
-                raise
+            yield session
 
     def _connect(self, engine: AsyncEngine) -> AsyncConnection:
         """Returns a connection whose patience with other processes' locks begins now."""
@@ -157,7 +156,12 @@ class SQLite:
             except TimeoutError as error:
                 raise DatabaseUnavailable(TimeoutError("others write too long"), Fault.LOCKED) from error
             written = (await connection.get_raw_connection()).info["files"]
-            yield connection
+            try:
+                yield connection
+            except asyncio.CancelledError:
+                # A BEGIN that nobody waits for is still run, and no rollback follows one that SQLAlchemy saw fail.
+                await connection.invalidate()
+                raise
             if written != self._files():
                 raise taken_away()
 
