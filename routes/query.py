@@ -23,12 +23,15 @@ def parameters_of(model: type[BaseModel]) -> list[dict[str, Any]]:
 
 def read_query(request: Request, model: type[Query]) -> Query:
     """Reads the query. Raises `RequestValidationError`, with the parameter in `loc`."""
-    if not request.scope["query_string"]:
+    query = request.scope["query_string"]
+    if not query:
         return model()
     values: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name in values:
             raise invalid_request(("query", name), "Sent more than once", "repeated")
+        if "\ufffd" in value and b"%ef%bf%bd" not in query.lower():
+            raise invalid_request(("query", name), "Text should be UTF-8", "unicode")
         values[name] = value
         if len(values) > len(model.model_fields):
             break  # one has an unknown name, and a refusal that lists thousands would hold up other requests
