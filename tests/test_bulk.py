@@ -659,7 +659,7 @@ async def test_a_selection_that_is_none_deletes_nothing(alice: User, query: str,
         ),
         *("{id},0", "{id},-1", "-{id}", "{id}.0", "{id},1.5", "{id},x", "x", "{id},9223372036854775808", "{id},1_0"),
         *("{id},1e3", "{id},0x10", "{id},٣", "{id}%00", "%00", "{id}%0A", "[{id}]", "{id}|{id}", "null", "all", "*"),
-        *("{id}," + "9" * 5_000, "{id},%FF", "{id}%E3%80%81{id}"),
+        *("{id}," + "9" * 5_000, "{id}%E3%80%81{id}"),
     ],
 )
 async def test_ids_that_are_none_delete_nothing(alice: User, form: str) -> None:
