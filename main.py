@@ -39,7 +39,8 @@ logger = logging.getLogger(__name__)
 
 # What a browser lets a frontend read of an answer.
 EXPOSED_HEADERS = (
-    "Location, Idempotency-Replayed, ETag, Link, X-Total-Count, Retry-After, X-Request-ID, WWW-Authenticate"
+    *("Location", "Idempotency-Replayed", "ETag", "Link"),
+    *("X-Total-Count", "Retry-After", "X-Request-ID", "WWW-Authenticate"),
 )
 
 
@@ -122,7 +123,7 @@ def create_app(settings: Settings) -> FastAPI:
                 allow_methods=METHODS,
                 allow_headers=["*"],
                 allow_credentials=True,
-                expose_headers=EXPOSED_HEADERS.split(", "),
+                expose_headers=EXPOSED_HEADERS,
             ),
             Middleware(AnswerErrors, settings.request_timeout),
         ],

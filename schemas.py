@@ -19,6 +19,7 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationInfo,
+    WithJsonSchema,
 )
 from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
@@ -57,11 +58,11 @@ def no_nul(value: str) -> str:
     return value
 
 
-def only_ids(value: str) -> str:
+def read_ids(value: str) -> list[int]:
     ids = value.split(",")
     if len(ids) > MOST_IDS or not all(ID.fullmatch(one) and 0 < int(one) <= BIGGEST_INTEGER for one in ids):
         raise PydanticCustomError("ids", f"Input should be 1 to {MOST_IDS} ids with commas between")
-    return value
+    return list(map(int, ids))
 
 
 def not_beside(*others: str) -> AfterValidator:
@@ -102,7 +103,9 @@ Search = Annotated[
     str, BeforeValidator(trim), StringConstraints(max_length=SEARCH_LENGTH), AfterValidator(no_nul), WITHOUT_NUL
 ]
 Ids = Annotated[
-    str, AfterValidator(only_ids), Field(json_schema_extra={"pattern": "^[0-9]+(,[0-9]+)*$"}, examples=["3,5,9"])
+    list[int],
+    BeforeValidator(read_ids),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+(,[0-9]+)*$", "examples": ["3,5,9"]}),
 ]
 
 

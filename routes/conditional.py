@@ -15,25 +15,22 @@ import statements
 from auth.access import UserDatabase
 from db import Row
 from errors import invalid_request
-from routes.task_route import TEXT_HEADER, problem
+from routes.openapi import TEXT_HEADER, header_parameter, problem
 
 ETAG = {"headers": {"ETag": TEXT_HEADER}}
 
 
-def condition(name: str, description: str) -> dict[str, Any]:
-    """Documents a header: declared as a parameter of a route, it would cost every request 24 µs."""
-    return {"parameters": [{"name": name, "in": "header", "description": description, **TEXT_HEADER}]}
-
-
-IF_NONE_MATCH = condition("If-None-Match", "Entity tags: with one that is still current, the answer is 304.")
+IF_NONE_MATCH = header_parameter("If-None-Match", "Entity tags: with one that is still current, the answer is 304.")
+IF_MATCH = header_parameter(
+    "If-Match", "Entity tags, at most 16: the request is done only if one of them is the task's."
+)
 READ: dict[str, Any] = {
     "responses": {200: ETAG, 304: {"description": "Unchanged", **ETAG}},
-    "openapi_extra": IF_NONE_MATCH,
+    "openapi_extra": {"parameters": [IF_NONE_MATCH]},
 }
 REFUSAL = {412: problem("The task has changed; `ETag` is its current tag", **ETAG)}
-IF_MATCH = condition("If-Match", "Entity tags, at most 16: the request is done only if one of them is the task's.")
-CHANGE: dict[str, Any] = {"responses": {200: ETAG, **REFUSAL}, "openapi_extra": IF_MATCH}
-DELETION: dict[str, Any] = {"responses": REFUSAL, "openapi_extra": IF_MATCH}
+CHANGE: dict[str, Any] = {"responses": {200: ETAG, **REFUSAL}, "openapi_extra": {"parameters": [IF_MATCH]}}
+DELETION: dict[str, Any] = CHANGE | {"responses": REFUSAL}
 TAG = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
 VERSION = re.compile("0|[1-9][0-9]{,17}")
 MOST_TAGS = 16
@@ -65,18 +62,21 @@ def read_tags(request: Request, header: str) -> list[str]:
     return [tag.removeprefix("W/") for tag in TAG.findall(text)] if is_list else []
 
 
-def list_tag(user: UserDatabase, version: int | str) -> str:
+def list_tag(user: UserDatabase, version: int) -> str:
     """The entity tag of a user's list, which differs from all other users': a browser may have kept the answer that
     another user got at the same `/api/tasks`.
     """
-    return f'W/"{crc32(user.user_id.encode()):08x}-{version}"'
+    return f'W/"{mark_of(user)}{version}"'
+
+
+def mark_of(user: UserDatabase) -> str:
+    return f"{crc32(user.user_id.encode()):08x}-"
 
 
 def seen_versions(user: UserDatabase, tags: list[str]) -> list[int]:
     """Returns the versions of the list that these tags name."""
-    prefix = list_tag(user, "").removeprefix("W/").removesuffix('"')
-    versions = [tag.removeprefix(prefix).removesuffix('"') for tag in tags if tag.startswith(prefix)]
-    return [int(one) for one in versions if VERSION.fullmatch(one)]
+    marks = [tag.strip('"').partition(mark_of(user)) for tag in tags]
+    return [int(version) for before, mark, version in marks if mark and not before and VERSION.fullmatch(version)]
 
 
 def read_if_match(request: Request) -> list[datetime] | None:
@@ -110,7 +110,9 @@ async def run_if_match(user: UserDatabase, write: Update | Delete, request: Requ
     if user.is_postgres:
         named = json.dumps([{"time": time.isoformat()} for time in times])
         row = or_404(await user.one(statements.IF_MATCH[write], times=named, **parameters))
-        return row if row["is_done"] else check_tag(row, times)
+        if not row["is_done"]:
+            raise changed(row)
+        return row
     async with user.transaction() as transaction:
         check_tag(await transaction.one(statements.GET_TASK, task_id=parameters["task_id"]), times)
         return or_404(await transaction.one(write, **parameters))
@@ -120,9 +122,13 @@ def check_tag(row: Row | None, times: list[datetime] | None) -> Row:
     """Returns the row if it may have this `updated_at`. Answers 404 or 412 otherwise."""
     row = or_404(row)
     if times is not None and row["updated_at"] not in times:
-        headers = {"ETag": tag_of(row["updated_at"])}
-        raise HTTPException(status.HTTP_412_PRECONDITION_FAILED, "The task has changed", headers)
+        raise changed(row)
     return row
+
+
+def changed(row: Row) -> HTTPException:
+    headers = {"ETag": tag_of(row["updated_at"])}
+    return HTTPException(status.HTTP_412_PRECONDITION_FAILED, "The task has changed", headers)
 
 
 def or_404(row: Row | None) -> Row:

@@ -2,12 +2,12 @@
 # [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
 
 from fastapi import APIRouter, HTTPException, Request, status
-from pydantic.alias_generators import to_camel
 
 from readiness import ReadinessCheck
+from routes.openapi import operation_id
 from schemas import Health, Problem, Readiness
 
-router = APIRouter(tags=["health"], generate_unique_id_function=lambda route: to_camel(route.name))
+router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 
 
 @router.get("/health")

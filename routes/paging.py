@@ -12,13 +12,12 @@ from db import Row
 from errors import invalid_request
 from models import TITLE_LENGTH
 from routes.conditional import IF_NONE_MATCH, READ, Time
-from routes.query import parameters_of
-from routes.task_route import TEXT_HEADER
+from routes.openapi import TEXT_HEADER, query_parameters
 from schemas import ExactId, ListQuery, Order, Sort, no_nul
 
 DOCUMENTED: dict[str, Any] = {
     "responses": READ["responses"] | {200: {"headers": dict.fromkeys(("ETag", "Link", "X-Total-Count"), TEXT_HEADER)}},
-    "openapi_extra": {"parameters": [*parameters_of(ListQuery), *IF_NONE_MATCH["parameters"]]},
+    "openapi_extra": {"parameters": [*query_parameters(ListQuery), IF_NONE_MATCH]},
 }
 # Some letters take three in lower case.
 LowerTitle = Annotated[str, StringConstraints(min_length=1, max_length=3 * TITLE_LENGTH), AfterValidator(no_nul)]

@@ -17,7 +17,8 @@ from starlette.routing import compile_path
 from auth.access import AuthorizedRequest, verify_user_access
 from metrics import TIMEOUTS
 from routes.idempotency import read_key
-from schemas import InvalidRequest, Problem
+from routes.openapi import TEXT_HEADER, problem
+from schemas import InvalidRequest
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -28,13 +29,6 @@ LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{1000}")
 TOO_LONG = {"msg": "A number has too many digits", "type": "finite_number"}
 TOO_LARGE = {"msg": "A number is too large", "type": "finite_number"}
 NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
-
-TEXT_HEADER = {"schema": {"type": "string"}}
-
-
-def problem(description: str, **more: Any) -> dict[str, Any]:
-    return {"model": Problem, "description": description, **more}
-
 
 REFUSALS = {
     401: problem("No good token", headers={"WWW-Authenticate": TEXT_HEADER}),

@@ -9,7 +9,6 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response, status
 from fastapi.responses import JSONResponse
 from pydantic import MISSING
-from pydantic.alias_generators import to_camel
 
 import statements
 from auth.access import CurrentUser
@@ -28,9 +27,10 @@ from routes.conditional import (
     seen_versions,
     tag_of,
 )
-from routes.idempotency import digest_of, documented, item_keys, reused
+from routes.idempotency import digest_of, documented, item_keys, item_number, reused
+from routes.openapi import operation_id, query_parameters
 from routes.paging import next_link, path_of, read_cursor
-from routes.query import parameters_of, read_query
+from routes.query import read_query
 from routes.task_route import TaskRoute, VerifiedRequest
 from schemas import (
     TASK,
@@ -50,10 +50,7 @@ from schemas import (
 TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
 
 router = APIRouter(
-    prefix="/api/{user_id}/tasks",
-    tags=["tasks"],
-    route_class=TaskRoute,
-    generate_unique_id_function=lambda route: to_camel(route.name),
+    prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=TaskRoute, generate_unique_id_function=operation_id
 )
 
 FLIP = TaskComplete()
@@ -169,14 +166,14 @@ async def complete_task(
     return task_response(row)
 
 
-@router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": parameters_of(DeleteQuery)})
+@router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": query_parameters(DeleteQuery)})
 async def delete_tasks(request: Request, user: CurrentUser) -> Response:
     """Deletes the tasks of a `status`, oldest first and at most 1000, or those of some `ids`. Fewer than 1000 in the
     answer means that none is left.
     """
     query = read_query(request, DeleteQuery)
     if query.ids is not MISSING:
-        rows = await user.all(statements.DELETE_TASKS, ids=json.dumps(list(map(int, query.ids.split(",")))))
+        rows = await user.all(statements.DELETE_TASKS, ids=json.dumps(query.ids))
     elif query.model_fields_set:
         rows = await user.all(statements.CLEAR_TASKS, is_completed=query.is_completed)
     else:
@@ -206,7 +203,7 @@ async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: Tas
     except NullRefused:
         raise reused() from None
     # The id of an item that was made anew is out of order.
-    rows.sort(key=lambda row: keys.index(row["idempotency_key"]) if key else row["id"])
+    rows.sort(key=lambda row: item_number(row["idempotency_key"]) if key else row["id"])
     headers = {"Idempotency-Replayed": "true"} if any(row["idempotency_replayed"] for row in rows) else None
     return Response(TASKS.dump_json(rows), status.HTTP_201_CREATED, headers, media_type="application/json")
 

@@ -76,8 +76,7 @@ async def prepare_once(database: Database, settings: Settings, deadline: float |
 
 async def find_facts(database: Database) -> Facts:
     # On SQLite, `begin_immediate` would wait for the write lock.
-    is_sqlite = database.engine.dialect.name == "sqlite"
-    options = {"is_single_statement": True} if is_sqlite else {"isolation_level": "REPEATABLE READ"}
+    options = {"isolation_level": "REPEATABLE READ"} if database.is_postgres else {"is_single_statement": True}
     async with database.engine.execution_options(**options).connect() as connection:
         return await connection.run_sync(read_facts)
 
