@@ -162,7 +162,7 @@ class Settings(BaseSettings):
     # Last, since its check reads the settings above.
     better_auth_secret: Annotated[SecretStr | None, AfterValidator(check_secret)] = None
     """The secret shared with the frontend: at least 32 bytes (48 for HS384, 64 for HS512), by `openssl rand -hex 32`.
-    Leave it out where `BETTER_AUTH_URL` alone verifies tokens. Docker's `--env-file` takes quotes for a part of it."""
+    Leave it out where `BETTER_AUTH_URL` alone verifies tokens. Docker's `--env-file` treats quotes as part of it."""
 
     @property
     def database(self) -> DatabaseTarget:

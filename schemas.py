@@ -29,7 +29,6 @@ from models import DESCRIPTION_LENGTH, TITLE_LENGTH
 # The largest bigint of Postgres, the type of ids and offsets.
 BIGGEST_INTEGER = 2**63 - 1
 ID = re.compile("[0-9]{1,19}")
-SEARCH_LENGTH = 200
 MOST_IDS = 200
 MOST_TASKS = 100
 
@@ -95,13 +94,12 @@ Description = Annotated[
 TaskId = Annotated[int, Field(ge=1, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 ExactId = Annotated[StrictInt, Field(ge=1, le=BIGGEST_INTEGER)]
 Limit = Annotated[int, Field(ge=1, le=1000), BeforeValidator(only_digits)]
+Status = Literal["all", "pending", "completed"]
 Sort = Literal["created", "updated", "title"]
 Order = Literal["asc", "desc"]
 Offset = Annotated[int, Field(ge=0, le=BIGGEST_INTEGER), BeforeValidator(only_digits)]
 Flag = Annotated[bool, BeforeValidator(true_or_false)]
-Search = Annotated[
-    str, BeforeValidator(trim), StringConstraints(max_length=SEARCH_LENGTH), AfterValidator(no_nul), WITHOUT_NUL
-]
+Search = Annotated[str, BeforeValidator(trim), StringConstraints(max_length=200), AfterValidator(no_nul), WITHOUT_NUL]
 Ids = Annotated[
     list[int],
     BeforeValidator(read_ids),
@@ -112,7 +110,7 @@ Ids = Annotated[
 class TaskSelection(BaseModel, extra="forbid", frozen=True, use_attribute_docstrings=True):
     """Which tasks, by whether they are completed."""
 
-    status: Literal["all", "pending", "completed"] | MISSING = MISSING
+    status: Status | MISSING = MISSING
     """Only these; `all` is the default."""
     completed: Annotated[Flag | MISSING, not_beside("status")] = MISSING
     """`true` is `status=completed`, `false` is `status=pending`."""
@@ -131,7 +129,7 @@ class ListQuery(TaskSelection):
     search: Search = ""
     """Only tasks whose title or description contains this text, whatever its case."""
     sort: Sort = "created"
-    """`created` is by id, `title` by its lower case."""
+    """`created` sorts by id, `title` by its lower case."""
     order: Order = "asc"
     """The direction, also of the ids of equal keys."""
     limit: Limit = 100
@@ -154,8 +152,11 @@ class ListQuery(TaskSelection):
 class DeleteQuery(TaskSelection):
     """Which tasks to delete, by exactly one of the three."""
 
+    status: Status | MISSING = MISSING
+    """Deletes these, 1000 a request. One of `status`, `completed` and `ids` is required."""
+
     ids: Annotated[Ids | MISSING, not_beside("status", "completed")] = MISSING
-    """Up to 200 ids, with commas between."""
+    """Up to 200 ids, separated by commas."""
 
 
 class TaskCreate(BaseModel):

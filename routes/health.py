@@ -12,7 +12,7 @@ router = APIRouter(tags=["health"], generate_unique_id_function=operation_id)
 
 @router.get("/health")
 async def get_health() -> Health:
-    """Whether the process lives. Touches no database."""
+    """Whether the process is running. Doesn't use the database."""
     return Health(status="healthy")
 
 

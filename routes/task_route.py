@@ -31,11 +31,13 @@ TOO_LARGE = {"msg": "A number is too large", "type": "finite_number"}
 NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
 
 REFUSALS = {
-    401: problem("No good token", headers={"WWW-Authenticate": TEXT_HEADER}),
-    403: problem("A good token, but another user's"),
-    422: {"model": InvalidRequest, "description": "Wrong in form"},
-    500: problem("Unforeseen"),
-    503: problem("The database or the key server is away", headers={"Retry-After": {"schema": {"type": "integer"}}}),
+    401: problem("Missing or invalid token", headers={"WWW-Authenticate": TEXT_HEADER}),
+    403: problem("The token is for another user"),
+    422: {"model": InvalidRequest, "description": "Invalid input"},
+    500: problem("Unexpected error"),
+    503: problem(
+        "The database or the key server is unavailable", headers={"Retry-After": {"schema": {"type": "integer"}}}
+    ),
 }
 NO_TASK = {404: problem("No such task of this user")}
 BAD_BODY = {

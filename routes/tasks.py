@@ -89,8 +89,8 @@ async def list_tasks(request: Request, user: CurrentUser) -> Response:
 
 @router.post("", status_code=status.HTTP_201_CREATED, response_model=TaskPublic, **documented("Location", "ETag"))
 async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCreate) -> Response:
-    """A new task of the user. `Location` names it. With an `Idempotency-Key` it can be sent again, with the same body,
-    until it is answered: it makes one task.
+    """A new task of the user, whose path is `Location`. With an `Idempotency-Key`, the request can be repeated with the
+    same body until it is answered, and creates one task.
     """
     key = request.idempotency_key
     row = await user.one(
@@ -169,7 +169,7 @@ async def complete_task(
 @router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": query_parameters(DeleteQuery)})
 async def delete_tasks(request: Request, user: CurrentUser) -> Response:
     """Deletes the tasks of a `status`, oldest first and at most 1000, or those of some `ids`. Fewer than 1000 in the
-    answer means that none is left.
+    answer means that none are left.
     """
     query = read_query(request, DeleteQuery)
     if query.ids is not MISSING:
@@ -210,7 +210,7 @@ async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: Tas
 
 @router.patch("/bulk", response_model=list[TaskPublic])
 async def complete_tasks(user: CurrentUser, content: TasksComplete) -> Response:
-    """Sets `completed` of those `ids` that are the user's tasks, and answers these, ascending."""
+    """Sets `completed` of those `ids` that are the user's tasks, and returns them in ascending order of id."""
     rows = await user.all(
         statements.COMPLETE_TASKS, ids=json.dumps(content.ids), new_completed=content.completed, now=datetime.now(UTC)
     )

@@ -156,3 +156,27 @@ def test_a_deletion_whose_answer_is_lost_succeeds(run: Run) -> None:
     """)
 
     assert left == []
+
+
+@pytest.mark.requirement("T138")
+def test_a_flip_whose_answer_is_lost_is_not_repeated(run: Run) -> None:
+    error, task = run("""
+        const task = await createTask(token, userId, draft("Milk"));
+        loseAnswer();
+        const flip = { method: "PATCH", body: JSON.stringify({ completed: undefined }) };
+        const error = await call(token, tasksUrl(userId, `/${task.id}/complete`), flip).catch((error) => error);
+        return [[error.message, error.cause.message], ...(await allTasks(token, userId))];
+    """)
+
+    assert error == ["The service can't be reached", "fetch failed"]
+    assert task["completed"]
+
+
+def test_a_request_that_the_page_gives_up_is_not_sent(run: Run) -> None:
+    name, *tasks = run("""
+        const init = { method: "POST", headers: { "Idempotency-Key": "1" }, body: JSON.stringify({ title: "Milk" }) };
+        const error = await call(token, tasksUrl(userId), { ...init, signal: AbortSignal.abort() }).catch((e) => e);
+        return [error.name, ...(await allTasks(token, userId))];
+    """)
+
+    assert (name, tasks) == ("AbortError", [])
