@@ -81,11 +81,8 @@ WITHOUT_NUL = Field(json_schema_extra={"pattern": r"^[^\x00]*$"})
 Title = Annotated[
     str,
     StringConstraints(min_length=1, max_length=TITLE_LENGTH),
-    Field(
-        description="White space around it is trimmed first.",
-        json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]*$"},
-        examples=["Buy milk"],
-    ),
+    Field(description="White space around it is trimmed first.", examples=["Buy milk"]),
+    Field(json_schema_extra={"pattern": r"^[^\x00]*\S[^\x00]*$"}),
     BeforeValidator(trim),
 ]
 Description = Annotated[

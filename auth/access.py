@@ -91,7 +91,7 @@ class UserAccess(SecurityBase):
         if isinstance(request, AuthorizedRequest) and request.user_database:
             return request.user_database
         try:
-            subject = await request.app.state.token_verifier.verify(bearer_token(request))
+            token = await request.app.state.token_verifier.verify(bearer_token(request))
         except InvalidToken as error:
             TOKEN_VERDICTS.labels(REFUSALS[type(error)][0]).inc()
             raise unauthorized(error) from None
@@ -99,12 +99,12 @@ class UserAccess(SecurityBase):
             TOKEN_VERDICTS.labels("unverifiable").inc()
             raise
         # Without a user in the path it is the token's.
-        if user_id not in {subject, ""}:
+        if user_id not in {token.subject, ""}:
             TOKEN_VERDICTS.labels("forbidden").inc()
             logger.warning("Forbidden: a valid token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
         ACCEPTED.inc()
-        return UserDatabase(subject, request.app.state.database)
+        return UserDatabase(token.subject, request.app.state.database)
 
 
 def verify_scraper(request: Request) -> None:

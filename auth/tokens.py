@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import jwt
+from jwt.types import Options
 from pydantic_core import from_json
 
 from auth.jwks import SERVED_ALGORITHMS, KeySet
@@ -34,10 +35,12 @@ class ExpiredToken(InvalidToken):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What is checked again when a valid token is used again: its `exp`, and the key that it was verified with."""
+    """The user of a valid token, and what is checked when it is used again: its `exp`, with the skew that other clocks
+    are allowed, and the key that it was verified with.
+    """
 
     subject: str
-    expires_at: float
+    expires_at: int
     algorithm: str
     key_id: str | None
     key: jwt.PyJWK
@@ -66,8 +69,8 @@ class TokenVerifier:
         # Valid tokens, the oldest first, by digest, so that the tokens themselves aren't kept.
         self._remembered: dict[bytes, VerifiedToken] = {}
 
-    async def verify(self, token: str) -> str:
-        """Returns the user's id, the `sub` of a valid token.
+    async def verify(self, token: str) -> VerifiedToken:
+        """Returns what a valid token says: its user's id is the `subject`.
 
         A valid token is remembered, and stays valid until it expires or the key that it was verified with is withdrawn.
         Nothing else about a token changes.
@@ -88,7 +91,7 @@ class TokenVerifier:
             if len(self._remembered) >= REMEMBERED_TOKENS:
                 del self._remembered[next(iter(self._remembered))]
             self._remembered[digest] = verified
-        return verified.subject
+        return verified
 
     async def _verify(self, token: str) -> VerifiedToken:
         header, claims = parse_token(token)
@@ -99,16 +102,10 @@ class TokenVerifier:
             raise InvalidToken("a session cookie, not an API token")
         issuer = self.issuer or (None if is_shared else self.origin)
         audience = self.audience or (None if is_shared else self.origin)
+        options: Options = {"verify_jti": False, "enforce_minimum_key_length": True, "verify_aud": audience is not None}
+        expected: Any = {"issuer": issuer, "audience": audience, "leeway": CLOCK_SKEW_SECONDS}
         try:
-            jwt.decode(
-                token,
-                key,
-                algorithms=[key.algorithm_name],
-                issuer=issuer,
-                audience=audience,
-                leeway=CLOCK_SKEW_SECONDS,
-                options={"verify_aud": audience is not None, "verify_jti": False, "enforce_minimum_key_length": True},
-            )
+            jwt.decode(token, key, [key.algorithm_name], options, **expected)
         except jwt.ExpiredSignatureError:
             raise ExpiredToken("expired") from None
         except jwt.PyJWTError as error:
@@ -211,6 +208,5 @@ def check(header: dict[str, Any], claims: dict[str, Any]) -> None:
         "sub is no user id": not isinstance(subject, str) or not 0 < len(subject) <= USER_ID_LENGTH,
         "sub has a NUL character": "\0" in str(subject),
     }
-    for reason, is_so in reasons.items():
-        if is_so:
-            raise InvalidToken(reason)
+    if reason := next((reason for reason, holds in reasons.items() if holds), None):
+        raise InvalidToken(reason)

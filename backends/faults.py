@@ -1,10 +1,10 @@
 """The faults of a database, one row each: how each is recognised, and what follows from it."""
-# [Task]: T045, T052, T053, T087, T088, T096 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T045, T052, T053, T087, T088, T096, T161 [From]: specs/database/schema.md, specs/reliability.md, specs/features/user-deletion.md
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
-from enum import StrEnum
+from enum import Enum, unique
 from sqlite3 import (
     SQLITE_BUSY,
     SQLITE_CANTOPEN,
@@ -19,7 +19,7 @@ from sqlite3 import (
     SQLITE_READONLY,
 )
 from ssl import SSLError
-from typing import Any, Self
+from typing import Any
 
 from asyncpg import InternalClientError, InvalidCachedStatementError, TargetServerAttributeNotMatched
 from sqlalchemy.exc import DBAPIError
@@ -43,6 +43,8 @@ SET_SEQUENCE = (
 )
 # How Postgres and SQLite say that a column refused a null.
 NULL_REFUSALS = {"23502", SQLITE_CONSTRAINT_NOTNULL}
+# PostgreSQL 18, appendix A.
+FOREIGN_KEY_VIOLATION = "23503"
 UNAVAILABLE = "The database is unavailable, try again"
 
 
@@ -54,7 +56,6 @@ class FaultRow:
     server rolled it back, or if the fault is transient and the statement can have changed nothing.
     """
 
-    name: str
     # Exceptions, SQLSTATEs (PostgreSQL 18, appendix A) or their classes, and SQLite's primary codes.
     matches: tuple[type[Exception] | str | int, ...] = ()
     _: KW_ONLY
@@ -66,52 +67,44 @@ class FaultRow:
     cure: str = ""
 
 
-class Fault(StrEnum):
+@unique
+class Fault(Enum):
     """A fault, named as in the log and the metrics. An error that matches no row is the program's."""
 
-    row: FaultRow
-
-    def __new__(cls, row: FaultRow) -> Self:
-        self = str.__new__(cls, row.name)
-        self._value_, self.row = row.name, row
-        return self
-
-    UNREACHABLE = FaultRow("unreachable", (ConnectionRefusedError, SQLITE_CANTOPEN), transient=True)
-    TLS = FaultRow("tls", (SSLError,), signs=TLS_SIGNS, cure="sslmode=disable connects without TLS.")
-    LOGIN = FaultRow("login", ("28", "3D"), cure="Correct the user or the password in DATABASE_URL.")
-    TOO_MANY_CONNECTIONS = FaultRow("too_many_connections", ("53300",), transient=True)
+    UNREACHABLE = FaultRow((ConnectionRefusedError, SQLITE_CANTOPEN), transient=True)
+    TLS = FaultRow((SSLError,), signs=TLS_SIGNS, cure="sslmode=disable connects without TLS.")
+    LOGIN = FaultRow(("28", "3D"), cure="Correct the user or the password in DATABASE_URL.")
+    TOO_MANY_CONNECTIONS = FaultRow(("53300",), transient=True)
     # SQLAlchemy's pool, or PgBouncer's, which reports the SQLSTATE of a protocol error.
-    POOL_EXHAUSTED = FaultRow("pool_exhausted", (PoolTimeoutError,), signs=("query_wait_timeout",), limit="pool")
-    CONNECT_TIMEOUT = FaultRow("connect_timeout", limit="connect")
-    SILENT = FaultRow("silent", (TimeoutError,), breaks_connection=True, limit="statement")
+    POOL_EXHAUSTED = FaultRow((PoolTimeoutError,), signs=("query_wait_timeout",), limit="pool")
+    CONNECT_TIMEOUT = FaultRow(limit="connect")
+    SILENT = FaultRow((TimeoutError,), breaks_connection=True, limit="statement")
     # InternalClientError: the bytes aren't the protocol, or aren't of the types that asyncpg expects.
-    CONNECTION_LOST = FaultRow(
-        "connection_lost", (ConnectionError, InternalClientError, "08"), breaks_connection=True, transient=True
-    )
-    SHUTTING_DOWN = FaultRow("shutting_down", ("57",), breaks_connection=True, transient=True)
+    CONNECTION_LOST = FaultRow((ConnectionError, InternalClientError, "08"), breaks_connection=True, transient=True)
+    SHUTTING_DOWN = FaultRow(("57",), breaks_connection=True, transient=True)
     # A primary may have become a standby.
     READ_ONLY = FaultRow(
-        "read_only",
-        (TargetServerAttributeNotMatched, "25006", SQLITE_READONLY),
-        breaks_connection=True,
-        rolled_back=True,
+        (TargetServerAttributeNotMatched, "25006", SQLITE_READONLY), breaks_connection=True, rolled_back=True
     )
-    STATEMENT_TIMEOUT = FaultRow("statement_timeout", ("57014",), limit="statement")
-    LOCKED = FaultRow("locked", ("55P03", SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL))
-    DEADLOCK = FaultRow("deadlock", ("40P01",), rolled_back=True)
-    SERIALIZATION = FaultRow("serialization", ("40001",), rolled_back=True)
+    STATEMENT_TIMEOUT = FaultRow(("57014",), limit="statement")
+    LOCKED = FaultRow(("55P03", SQLITE_BUSY, SQLITE_LOCKED, SQLITE_PROTOCOL))
+    DEADLOCK = FaultRow(("40P01",), rolled_back=True)
+    SERIALIZATION = FaultRow(("40001",), rolled_back=True)
     # A prepared statement is gone, or is another client's.
     OUTDATED = FaultRow(
-        "outdated",
-        (InvalidCachedStatementError, "26000", "42P05"),
-        signs=SCHEMA_SIGNS,
-        breaks_connection=True,
-        rolled_back=True,
+        (InvalidCachedStatementError, "26000", "42P05"), signs=SCHEMA_SIGNS, breaks_connection=True, rolled_back=True
     )
     # Only in the table `task`.
-    IDS_TAKEN = FaultRow("ids_taken", ("23505 task",), rolled_back=True, cure=SET_SEQUENCE)
-    OUT_OF_RESOURCES = FaultRow("out_of_resources", ("53", SQLITE_FULL, SQLITE_NOMEM))
-    SYSTEM_ERROR = FaultRow("system_error", ("58", "XX", SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB), signs=NO_TABLE)
+    IDS_TAKEN = FaultRow(("23505 task",), rolled_back=True, cure=SET_SEQUENCE)
+    OUT_OF_RESOURCES = FaultRow(("53", SQLITE_FULL, SQLITE_NOMEM))
+    SYSTEM_ERROR = FaultRow(("58", "XX", SQLITE_IOERR, SQLITE_CORRUPT, SQLITE_NOTADB), signs=NO_TABLE)
+
+    @property
+    def row(self) -> FaultRow:
+        return self.value
+
+    def __str__(self) -> str:
+        return self.name.lower()
 
 
 SIGNS = {sign: fault for fault in Fault for sign in fault.row.signs}
@@ -152,15 +145,23 @@ class NullRefused(Exception):
     """A column refused a null."""
 
 
+class UserGone(Exception):
+    """A foreign key refused a user who isn't in `USER_TABLE`."""
+
+
 @contextmanager
 def translate_faults() -> Iterator[None]:
-    """Raises `DatabaseUnavailable` in place of a fault, `NullRefused` for a null, and leaves other errors alone."""
+    """Raises `DatabaseUnavailable` in place of a fault, `NullRefused` for a null, `UserGone` for a user without a row,
+    and leaves other errors alone.
+    """
     try:
         yield
     except Exception as error:
         cause = driver_error(error)
         if {sqlstate_of(cause), getattr(cause, "sqlite_errorcode", None)} & NULL_REFUSALS:
             raise NullRefused from error
+        if sqlstate_of(cause) == FOREIGN_KEY_VIOLATION:
+            raise UserGone from error
         if isinstance(error, ServiceUnavailable) or (fault := fault_of(error)) is None:
             raise
         raise DatabaseUnavailable(error, fault) from error
@@ -206,7 +207,7 @@ def fault_of(error: BaseException) -> Fault | None:
 def explain(error: BaseException, fault: Fault | None) -> str:
     """Says for the log why the database can't serve, and which URL parameter or statement mends it."""
     cause = driver_error(error)
-    names = ", ".join(filter(None, (type(cause).__name__, fault)))
+    names = type(cause).__name__ + (f", {fault}" if fault else "")
     told = f"{sqlstate_of(cause)} {first_line(cause)}"
     cure = next((CURES[sign] for sign in CURES if sign in told), fault.row.cure if fault else "")
     return f"can't be used: {first_line(cause) or 'no answer in time'} ({names}). {cure}".rstrip()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, ColumnElement, Interval, String, any_, cast, func, literal_column
+from sqlalchemy import ARRAY, Boolean, ColumnElement, Interval, String, any_, cast, func, literal_column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -60,7 +60,7 @@ class json_each(SharedFunction):  # noqa: N801 - the name it has in SQL
 
 
 class is_among(SharedFunction):  # noqa: N801 - as the others
-    """Whether a number is among those that a query selects.
+    """Whether a value is among those that a query selects.
 
     On Postgres these become an array. As `IN`, each would be compared with each task of a user of whom the planner
     knows nothing yet: a second for a thousand of ten thousand.
@@ -68,13 +68,13 @@ class is_among(SharedFunction):  # noqa: N801 - as the others
 
     # Not a Boolean: SQLAlchemy would write `IN (…) = 1` for SQLite, which then uses no index.
     inherit_cache = True
-    on_postgres = staticmethod(lambda number, query: number == any_(func.array(query, type_=ARRAY(BigInteger))))
+    on_postgres = staticmethod(lambda value, query: value == any_(func.array(query, type_=ARRAY(value.type))))
 
 
 @compiles(is_among, "sqlite")
 def compile_is_among(element: is_among, compiler: SQLCompiler, **kwargs: Any) -> str:
-    number, query = element.clauses
-    return compiler.process(number.in_(query.element), **kwargs)
+    value, query = element.clauses
+    return compiler.process(value.in_(query.element), **kwargs)
 
 
 SIGMA = "\N{GREEK CAPITAL LETTER SIGMA}"

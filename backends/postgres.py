@@ -71,6 +71,7 @@ def compile_sql(statement: ClauseElement, dialect: Dialect) -> tuple[str, Sequen
     return compiled.string, compiled.positiontup or (), values
 
 
+@lru_cache(maxsize=128)
 def reads_only(statement: Executable) -> bool:
     """Whether a statement changes nothing. A SELECT may have a part that writes, and is marked then."""
     return statement.is_select and not statement.get_execution_options().get("is_write")

@@ -162,11 +162,8 @@ class SQLite:
                 # A BEGIN that nobody waits for is still run, and no rollback follows one that SQLAlchemy saw fail.
                 await connection.invalidate()
                 raise
-            self._confirm(written)
-
-    def _confirm(self, written: Files) -> None:
-        if written != self._files():
-            raise taken_away()
+            if written != self._files():
+                raise taken_away()
 
     def _refuse_torn(self) -> None:
         """Raises `DatabaseUnavailable` if a part of the open database was taken away: a new part wouldn't

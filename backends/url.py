@@ -141,9 +141,8 @@ def read_hosts(authority: str, parameters: Mapping[str, str]) -> tuple[Host, ...
     for spec, own_port in zip(specs, cycle(own_ports), strict=False):
         name, port = split_host(spec)
         port = port or own_port or str(POSTGRES_PORT)
-        is_host = (
-            name.startswith("/") or is_address(name) or HOST_NAME.fullmatch(name) or (not name and len(specs) == 1)
-        )
+        is_named = name.startswith("/") or is_address(name) or HOST_NAME.fullmatch(name)
+        is_host = is_named or (not name and len(specs) == 1)
         if not (is_host and port.isdecimal() and 0 < int(port[:6]) < 2**16):
             raise ValueError(NOT_A_URL)
         tls = tls_for(parameters.get("sslmode", "disable" if is_loopback(name) else "verify-full"))

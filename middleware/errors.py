@@ -1,5 +1,5 @@
 """Answers to unforeseen errors, and to requests that take too long."""
-# [Task]: T063, T089, T096, T099 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T063, T089, T096, T099, T151 [From]: specs/api/rest-endpoints.md, specs/reliability.md, specs/features/live-changes.md
 
 import asyncio
 import logging
@@ -31,8 +31,7 @@ class AnswerErrors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
 
         has_started = False
         limit = asyncio.timeout(self.seconds)
@@ -41,6 +40,8 @@ class AnswerErrors:
             nonlocal has_started
             has_started = True
             body = message.get("body", b"")
+            if message.get("more_body"):
+                limit.reschedule(None)  # an open stream
             pieces = range(0, len(body) - PIECE_BYTES, PIECE_BYTES)
             for start in pieces:
                 await send({**message, "body": body[start : start + PIECE_BYTES], "more_body": True})

@@ -1,5 +1,7 @@
 """HTTP's expectations of every path: HEAD, OPTIONS, all methods in `Allow`, and trailing slashes."""
-# [Task]: T066, T067, T068, T071, T072 [From]: specs/api/rest-endpoints.md
+# [Task]: T066, T067, T068, T071, T072, T154 [From]: specs/api/rest-endpoints.md, specs/features/live-changes.md
+
+from collections.abc import Iterable
 
 from starlette import status
 from starlette.datastructures import MutableHeaders
@@ -19,15 +21,14 @@ class Normalize:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
 
         method, path = scope["method"], scope["path"]
-        # A proxy's prefix (`--root-path`) comes first.
-        is_task_path = path.removeprefix(scope.get("root_path", "")).startswith("/api/")
+        is_of_tasks = is_task_path(scope)
         if method == "HEAD":
             scope["method"] = "GET"
-        if is_task_path:
+            receive, send = without_body(receive, send)
+        if is_of_tasks:
             path = path.removesuffix("/")
         # A second line break, since the `$` of Starlette's patterns also matches before a single one at the end.
         scope["path"] = path + "\n" if path.endswith("\n") else path
@@ -35,7 +36,7 @@ class Normalize:
 
         async def send_normalized(message: Message) -> None:
             if message["type"] == "http.response.start":
-                if is_task_path:
+                if is_of_tasks and b"cache-control" not in dict(message["headers"]):
                     message["headers"] = [*message["headers"], (b"cache-control", b"private, no-cache")]
                 if wants_upgrade:
                     # httptools would take this request's body for the next request.
@@ -43,11 +44,47 @@ class Normalize:
                 is_refused = message["status"] == status.HTTP_405_METHOD_NOT_ALLOWED
                 if (is_refused or method == "OPTIONS") and (allowed := allowed_methods(scope)):
                     MutableHeaders(scope=message)["Allow"] = ", ".join(allowed)
-            elif method == "HEAD":
-                message = {**message, "body": b""}
             await send(message)
 
-        await self.app(scope, receive, send_normalized)
+        return await self.app(scope, receive, send_normalized)
+
+
+def without_body(receive: Receive, send: Send) -> tuple[Receive, Send]:
+    """Ends an answer with its headers. A stream ends, too, as if its client had left."""
+    has_ended = False
+
+    async def receive_until_end() -> Message:
+        return {"type": "http.disconnect"} if has_ended else await receive()
+
+    async def send_headers(message: Message) -> None:
+        nonlocal has_ended
+        if not has_ended:
+            has_ended = True
+            await send(message)
+            await send({"type": "http.response.body", "body": b""})
+
+    return receive_until_end, send_headers
+
+
+def with_headers(send: Send, headers: Iterable[tuple[bytes, bytes]]) -> Send:
+    """Adds headers to an answer."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], *headers]
+        await send(message)
+
+    return send_with_headers
+
+
+def path_without_prefix(scope: Scope) -> str:
+    """The path without a proxy's prefix (`--root-path`)."""
+    path: str = scope["path"]
+    return path.removeprefix(scope.get("root_path", ""))
+
+
+def is_task_path(scope: Scope) -> bool:
+    return path_without_prefix(scope).startswith("/api/")
 
 
 def allowed_methods(scope: Scope) -> list[str]:

@@ -1,5 +1,5 @@
 """The class of all task routes: their paths, the access check, the strict reading of a body, and the refusals."""
-# [Task]: T021, T064, T065, T076, T080, T096, T100, T138, T144 [From]: specs/features/authentication.md, specs/features/task-crud.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T021, T064, T065, T076, T080, T096, T100, T138, T144, T154 [From]: specs/features/authentication.md, specs/features/task-crud.md, specs/api/rest-endpoints.md, specs/reliability.md, specs/features/live-changes.md
 
 import asyncio
 import re
@@ -17,7 +17,7 @@ from starlette.routing import compile_path
 from auth.access import AuthorizedRequest, verify_user_access
 from metrics import TIMEOUTS
 from routes.idempotency import read_key
-from routes.openapi import TEXT_HEADER, problem
+from routes.openapi import TEXT_HEADER, operation_id, problem
 from schemas import InvalidRequest
 
 MAX_BODY_BYTES = 64 * 1024
@@ -30,14 +30,14 @@ TOO_LONG = {"msg": "A number has too many digits", "type": "finite_number"}
 TOO_LARGE = {"msg": "A number is too large", "type": "finite_number"}
 NUL = {"msg": "Text can't contain a NUL character", "type": "nul_character"}
 
+RETRY_AFTER = {"Retry-After": {"schema": {"type": "integer"}}}
 REFUSALS = {
     401: problem("Missing or invalid token", headers={"WWW-Authenticate": TEXT_HEADER}),
-    403: problem("The token is for another user"),
+    403: problem("The token is for another user, or plain HTTP isn't served"),
     422: {"model": InvalidRequest, "description": "Invalid input"},
+    429: problem("Too many requests, or too many open streams", headers=RETRY_AFTER),
     500: problem("Unexpected error"),
-    503: problem(
-        "The database or the key server is unavailable", headers={"Retry-After": {"schema": {"type": "integer"}}}
-    ),
+    503: problem("The database or the key server is unavailable", headers=RETRY_AFTER),
 }
 NO_TASK = {404: problem("No such task of this user")}
 BAD_BODY = {
@@ -57,9 +57,9 @@ class UserSegment(StringConvertor):
 
 
 class TaskSegment(StringConvertor):
-    """Any segment but `bulk`, which is a path of its own."""
+    """Any segment but `bulk` and `events`, which are paths of their own."""
 
-    regex = "(?!bulk$)[^/]+"
+    regex = "(?!(?:bulk|events)$)[^/]+"
 
 
 register_url_convertor("user", UserSegment())
@@ -89,7 +89,7 @@ class TaskRoute(APIRoute):
         refusals = REFUSALS | (NO_TASK if "{task_id}" in path else {})
         if not {"POST", "PUT", "PATCH"}.isdisjoint(options["methods"]):
             refusals |= BAD_BODY
-        options["responses"] = refusals | (options["responses"] or {})
+        options |= {"responses": refusals | (options["responses"] or {}), "generate_unique_id_function": operation_id}
         super().__init__(path, endpoint, **options | {"strict_content_type": False})
         self.needs_body = self.body_field is not None and self.body_field.field_info.is_required()
         pattern = path.replace("/{user_id}", "{user_id:user}").replace("{task_id}", "{task_id:task}")

@@ -4,7 +4,7 @@
 import json
 from datetime import UTC, datetime
 from operator import itemgetter
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response, status
 from fastapi.responses import JSONResponse
@@ -28,7 +28,7 @@ from routes.conditional import (
     tag_of,
 )
 from routes.idempotency import digest_of, documented, item_keys, item_number, reused
-from routes.openapi import operation_id, query_parameters
+from routes.openapi import query_parameters
 from routes.paging import next_link, path_of, read_cursor
 from routes.query import read_query
 from routes.task_route import TaskRoute, VerifiedRequest
@@ -47,11 +47,9 @@ from schemas import (
     TaskUpdate,
 )
 
-TaskIdPath = Annotated[TaskId, Path(description="The task's id.")]
+PathId = Annotated[TaskId, Path(description="The task's id.")]
 
-router = APIRouter(
-    prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=TaskRoute, generate_unique_id_function=operation_id
-)
+router = APIRouter(prefix="/api/{user_id}/tasks", tags=["tasks"], route_class=TaskRoute)
 
 FLIP = TaskComplete()
 
@@ -59,6 +57,11 @@ FLIP = TaskComplete()
 def task_response(row: Row, status_code: int = status.HTTP_200_OK) -> Response:
     headers = {"ETag": tag_of(row["updated_at"])}
     return Response(TASK.dump_json(row), status_code, headers, media_type="application/json")
+
+
+def new_values(fields: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a statement for the fields of a task; what is absent is null."""
+    return {f"new_{name}": fields.get(name) for name in TaskUpdate.model_fields}
 
 
 @router.get("", response_model=list[TaskPublic], **paging.DOCUMENTED)
@@ -93,15 +96,8 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
     same body until it is answered, and creates one task.
     """
     key = request.idempotency_key
-    row = await user.one(
-        statements.CREATE_TASK,
-        new_title=task.title,
-        new_description=task.description,
-        new_completed=task.completed,
-        now=datetime.now(UTC),
-        key=key,
-        digest=digest_of(task) if key else None,
-    )
+    new = new_values(dict(task)) | {"key": key, "digest": digest_of(task) if key else None}
+    row = await user.one(statements.CREATE_TASK, **new, now=datetime.now(UTC))
     if row is None:
         raise reused()
     response = task_response(row, status.HTTP_201_CREATED)
@@ -112,7 +108,7 @@ async def create_task(request: VerifiedRequest, user: CurrentUser, task: TaskCre
 
 
 @router.get("/{task_id}", response_model=TaskPublic, **conditional.READ)
-async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
+async def get_task(request: Request, user: CurrentUser, task_id: PathId) -> Response:
     """One task of the user."""
     row = or_404(await user.one(statements.GET_TASK, task_id=task_id))
     tag, tags = tag_of(row["updated_at"]), read_tags(request, "if-none-match")
@@ -123,47 +119,28 @@ async def get_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> 
 
 @router.put("/{task_id}", response_model=TaskPublic, **conditional.CHANGE)
 @router.patch("/{task_id}", name="patch_task", response_model=TaskPublic, **conditional.CHANGE)
-async def update_task(request: Request, user: CurrentUser, task_id: TaskIdPath, task: TaskUpdate) -> Response:
+async def update_task(request: Request, user: CurrentUser, task_id: PathId, task: TaskUpdate) -> Response:
     """Changes the fields that are sent; what is absent stays."""
     sent = task.model_dump()
     if not sent:
         times = read_if_match(request)
         return task_response(check_tag(await user.one(statements.GET_TASK, task_id=task_id), times))
-    row = await run_if_match(
-        user,
-        statements.UPDATE_TASK,
-        request,
-        task_id=task_id,
-        new_title=sent.get("title"),
-        sets_description="description" in sent,
-        new_description=sent.get("description"),
-        new_completed=sent.get("completed"),
-        now=datetime.now(UTC),
-    )
-    return task_response(row)
+    new = new_values(sent) | {"sets_description": "description" in sent, "now": datetime.now(UTC)}
+    return task_response(await run_if_match(user, statements.UPDATE_TASK, request, task_id=task_id, **new))
 
 
 @router.delete("/{task_id}", status_code=status.HTTP_204_NO_CONTENT, **conditional.DELETION)
-async def delete_task(request: Request, user: CurrentUser, task_id: TaskIdPath) -> Response:
+async def delete_task(request: Request, user: CurrentUser, task_id: PathId) -> Response:
     """Deletes one task of the user."""
     await run_if_match(user, statements.DELETE_TASK, request, task_id=task_id)
     return Response(status_code=status.HTTP_204_NO_CONTENT)
 
 
 @router.patch("/{task_id}/complete", response_model=TaskPublic, **conditional.CHANGE)
-async def complete_task(
-    request: Request, user: CurrentUser, task_id: TaskIdPath, content: TaskComplete = FLIP
-) -> Response:
+async def complete_task(request: Request, user: CurrentUser, task_id: PathId, content: TaskComplete = FLIP) -> Response:
     """Sets `completed`, which can be sent again, or flips it if it isn't sent."""
-    row = await run_if_match(
-        user,
-        statements.COMPLETE_TASK,
-        request,
-        task_id=task_id,
-        new_completed=content.model_dump().get("completed"),
-        now=datetime.now(UTC),
-    )
-    return task_response(row)
+    new = {"new_completed": content.model_dump().get("completed"), "now": datetime.now(UTC)}
+    return task_response(await run_if_match(user, statements.COMPLETE_TASK, request, task_id=task_id, **new))
 
 
 @router.delete("", response_model=DeletedTasks, openapi_extra={"parameters": query_parameters(DeleteQuery)})
@@ -188,18 +165,12 @@ async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: Tas
     """
     key = request.idempotency_key
     keys = item_keys(key) if key else []
-    items = [
-        dict(task) | {"number": number, "key": keys[number] if key else None}
-        for number, task in enumerate(content.tasks)
-    ]
+    tasks = enumerate(content.tasks)
+    items = [dict(task) | {"number": number, "key": keys[number] if key else None} for number, task in tasks]
+    lists = {"items": json.dumps(items), "keys": json.dumps([{"key": one} for one in keys])}
+    digest = digest_of(content) if key else None
     try:
-        rows = await user.all(
-            statements.CREATE_TASKS,
-            items=json.dumps(items),
-            keys=json.dumps([{"key": one} for one in keys]),
-            now=datetime.now(UTC),
-            digest=digest_of(content) if key else None,
-        )
+        rows = await user.all(statements.CREATE_TASKS, **lists, digest=digest, now=datetime.now(UTC))
     except NullRefused:
         raise reused() from None
     # The id of an item that was made anew is out of order.
@@ -211,8 +182,7 @@ async def create_tasks(request: VerifiedRequest, user: CurrentUser, content: Tas
 @router.patch("/bulk", response_model=list[TaskPublic])
 async def complete_tasks(user: CurrentUser, content: TasksComplete) -> Response:
     """Sets `completed` of those `ids` that are the user's tasks, and returns them in ascending order of id."""
-    rows = await user.all(
-        statements.COMPLETE_TASKS, ids=json.dumps(content.ids), new_completed=content.completed, now=datetime.now(UTC)
-    )
+    new = {"new_completed": content.completed, "now": datetime.now(UTC)}
+    rows = await user.all(statements.COMPLETE_TASKS, ids=json.dumps(content.ids), **new)
     rows.sort(key=itemgetter("id"))
     return Response(TASKS.dump_json(rows), media_type="application/json")
