@@ -1,5 +1,5 @@
 """The service's settings, from the environment and `.env`, and why they are refused."""
-# [Task]: T029, T077, T078, T096 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T029, T077, T078, T096, T153, T157, T160 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md, specs/features/live-changes.md, specs/features/limits.md, specs/features/user-deletion.md
 
 import re
 from typing import Annotated, Any, Literal
@@ -23,6 +23,7 @@ from backends.url import WRAPPING, DatabaseTarget, parse_database_url
 from env_file import read_env_file
 from errors import StartupError
 from origins import is_allowable, origin_of
+from rates import IN_MEMORY, check_rates, check_store
 
 EMBEDDED_DATABASE = "sqlite+aiosqlite:///./todo.db"
 PLACEHOLDER_SECRET = "replace-me-with-the-secret-of-your-better-auth-server"  # noqa: S105 - refused below
@@ -143,6 +144,13 @@ class Settings(BaseSettings):
     """Seconds after which a client that reads nothing of its answer loses its connection (with uvicorn)."""
     shutdown_timeout: Seconds = 35
     """Seconds for the requests in flight when the service is told to stop (SIGTERM); its host has to wait longer."""
+    rate_limit: Annotated[str, AfterValidator(check_rates)] | None = None
+    """How many requests a user may make, such as `600/minute`, or `10/second;5000/hour`. If unset: any number."""
+    rate_limit_storage: Annotated[Secret[str], AfterValidator(check_store)] = Secret(IN_MEMORY)
+    """Where requests are counted: `memory://` in each worker, or for all workers together in Redis or Valkey
+    (`redis://`, `rediss://`, `valkey://`)."""
+    require_https: bool = False
+    """Refuses requests that came by plain HTTP. Behind a proxy, uvicorn has to trust it (`FORWARDED_ALLOW_IPS`)."""
     debug: bool = False
     """Logs every SQL statement, without its values."""
     log_level: LogLevel = "INFO"

@@ -22,10 +22,13 @@ from errors import ERROR_HANDLERS
 from logs import configure_logging
 from middleware.cors import Cors
 from middleware.errors import AnswerErrors
-from middleware.normalize import METHODS, Normalize
+from middleware.normalize import Normalize
+from middleware.rate_limit import LimitRate
 from middleware.redact_spans import RedactSpans
 from middleware.request_log import RequestLog
+from middleware.require_https import RequireHTTPS
 from middleware.startup import PlainStartupErrors
+from rates import RateLimiter
 from readiness import ReadinessCheck
 from routes import health, metrics, tasks
 from runtime.connections import end_unread
@@ -36,12 +39,6 @@ from runtime.startup import NotStarted, prepare_database
 from runtime.telemetry import telemetry_config
 
 logger = logging.getLogger(__name__)
-
-# What a browser lets a frontend read of an answer.
-EXPOSED_HEADERS = (
-    *("Location", "Idempotency-Replayed", "ETag", "Link"),
-    *("X-Total-Count", "Retry-After", "X-Request-ID", "WWW-Authenticate"),
-)
 
 
 def run_in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
@@ -75,24 +72,20 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ending_at_once():
             await prepare_database(database, settings)
 
-        secret = None
-        if settings.better_auth_secret is not None:
-            secret = settings.better_auth_secret.get_secret_value()
-        elif settings.is_keyless:
+        secret = settings.better_auth_secret.get_secret_value() if settings.better_auth_secret else None
+        if settings.is_keyless:
             secret = development_secret()
             run_in_background(stack, print_demo(secret, settings.jwt_algorithm))
 
         app.state.database = database
+        if settings.rate_limit:
+            app.state.rate_limiter = RateLimiter(settings.rate_limit, settings.rate_limit_storage.get_secret_value())
+            stack.push_async_callback(app.state.rate_limiter.close)
         app.state.readiness = ReadinessCheck(settings)
         stack.push_async_callback(app.state.readiness.close)
-        app.state.token_verifier = TokenVerifier(
-            secret=secret,
-            algorithm=settings.jwt_algorithm,
-            keys=keys,
-            origin=settings.better_auth_origin,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-        )
+        expected = {"issuer": settings.jwt_issuer, "audience": settings.jwt_audience}
+        expected["origin"] = settings.better_auth_origin  # in the place of either
+        app.state.token_verifier = TokenVerifier(secret=secret, algorithm=settings.jwt_algorithm, keys=keys, **expected)
         yield
 
 
@@ -117,19 +110,16 @@ def create_app(settings: Settings) -> FastAPI:
             *([Middleware(RedactSpans)] if telemetry["tracing"] else []),
             Middleware(RequestLog, is_measured=settings.metrics_token is not None),
             Middleware(Normalize),
-            Middleware(
-                Cors,
-                allow_origins=settings.allowed_origins,
-                allow_methods=METHODS,
-                allow_headers=["*"],
-                allow_credentials=True,
-                expose_headers=EXPOSED_HEADERS,
-            ),
+            Middleware(Cors, settings.allowed_origins),
+            *([Middleware(RequireHTTPS)] if settings.require_https else []),
+            # Outside of `AnswerErrors`, so that its answers have the quota, too.
+            *([Middleware(LimitRate)] if settings.rate_limit else []),
             Middleware(AnswerErrors, settings.request_timeout),
         ],
     )
     app.state.settings = settings
-    app.state.database = app.state.readiness = app.state.token_verifier = NotStarted()
+    state = app.state
+    state.database = state.readiness = state.token_verifier = state.rate_limiter = NotStarted()
     add_routes(app, tasks.router, health.router, *([metrics.router] if settings.metrics_token else []))
     return app
 

@@ -1,5 +1,5 @@
 """An id, a security header, a log line and a measurement for each request."""
-# [Task]: T070, T071, T074, T096, T100 [From]: specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T070, T071, T074, T096, T100, T158 [From]: specs/api/rest-endpoints.md, specs/reliability.md, specs/features/limits.md
 
 import logging
 import re
@@ -27,6 +27,12 @@ OWS = b" \t"
 # No endpoint uses cookies. FastAPI would parse them before the token is verified, on some Pythons in quadratic time.
 UNUSED = b"cookie"
 
+# A stream is open as long as its client likes, which would say nothing of the service.
+STREAM = (b"content-type", b"text/event-stream")
+NOSNIFF = (b"x-content-type-options", b"nosniff")
+# A year (RFC 6797).
+HSTS = (b"strict-transport-security", b"max-age=31536000")
+
 histogram_of = lru_cache(HTTP_REQUESTS.labels)
 
 
@@ -41,8 +47,7 @@ class RequestLog:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
+            return await self.app(scope, receive, send)
 
         headers = [(key, value.strip(OWS)) for key, value in scope["headers"] if key != UNUSED]
         # A copy, since the inner middleware change it, and the server relies on its own.
@@ -51,14 +56,17 @@ class RequestLog:
         current = dict(reversed(headers)).get(b"x-request-id", b"").decode("latin-1")
         if not ACCEPTED_ID.fullmatch(current):
             current = token_hex(16)
-        status = 500
+        status, is_stream = 500, False
         started = time.perf_counter()
 
         async def send_with_headers(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_stream
             if message["type"] == "http.response.start":
                 status = message["status"]
-                added = (b"x-request-id", current.encode()), (b"x-content-type-options", b"nosniff")
+                is_stream = self.is_measured and STREAM in message["headers"]
+                added = [(b"x-request-id", current.encode()), NOSNIFF]
+                if scope.get("scheme") == "https" and scope["app"].state.settings.require_https:
+                    added.append(HSTS)
                 message["headers"] = [*message["headers"], *added]
             await send(message)
 
@@ -67,7 +75,7 @@ class RequestLog:
             await self.app(inner, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - started
-            if self.is_measured:
+            if self.is_measured and not is_stream:
                 route = inner["route"].path if "route" in inner else OTHER
                 method = inner["method"] if inner["method"] in KNOWN_METHODS else OTHER
                 histogram_of(route, method, status).observe(seconds)

@@ -22,11 +22,16 @@ def report_settings(settings: Settings) -> None:
         f"the keys published at {settings.published_keys_url}": settings.published_keys_url,
         f"the development secret ({algorithm})": settings.is_keyless,
     }
+    rules = {
+        f"; a user may make {settings.rate_limit} requests": settings.rate_limit,
+        "; plain HTTP is refused": settings.require_https,
+    }
     logger.info(
-        "In force: the database is %s; tokens are verified by %s; browsers may call from %s; /docs describes the API",
+        "In force: the database is %s; tokens are verified by %s; browsers may call from %s%s; /docs describes the API",
         f"{place} ({target.url.get_driver_name()})",
         " and ".join(key for key, is_used in keys.items() if is_used),
         ", ".join(settings.allowed_origins) or "nowhere",
+        "".join(rule for rule, is_used in rules.items() if is_used),
     )
     warn_of_mistakes(settings)
 

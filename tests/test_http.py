@@ -15,7 +15,10 @@ from tests.server import uvicorn_process
 from tests.service import Service, StartService, User, bearer, make_token
 
 ORIGIN = "http://localhost:3000"
-EXPOSED = "Location, Idempotency-Replayed, ETag, Link, X-Total-Count, Retry-After, X-Request-ID, WWW-Authenticate"
+EXPOSED = (
+    "Location, Idempotency-Replayed, ETag, Link, X-Total-Count, Retry-After, X-Request-ID, WWW-Authenticate,"
+    " RateLimit, RateLimit-Policy"
+)
 
 ALLOWED = [
     ("/health", "GET, HEAD, OPTIONS"),
