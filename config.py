@@ -151,6 +151,11 @@ class Settings(BaseSettings):
     (`redis://`, `rediss://`, `valkey://`)."""
     require_https: bool = False
     """Refuses requests that came by plain HTTP. Behind a proxy, uvicorn has to trust it (`FORWARDED_ALLOW_IPS`)."""
+    live_interval: Annotated[float, Field(ge=0.5, le=60)] = 2
+    """How often a worker with open streams asks the database what others have changed, in seconds, 0.5 to 60."""
+    live_idle: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """Seconds without a request that uses the database, after which a worker stops asking, so that the database can
+    sleep; 0 is never. If unset: 300 on Neon's hosts, else 0."""
     debug: bool = False
     """Logs every SQL statement, without its values."""
     log_level: LogLevel = "INFO"
@@ -175,6 +180,13 @@ class Settings(BaseSettings):
     @property
     def database(self) -> DatabaseTarget:
         return self.database_url.target
+
+    @property
+    def seconds_until_idle(self) -> float:
+        """When a worker stops asking for changes, or 0 for never."""
+        if self.live_idle is None:
+            return 300 if any(host.name.lower().endswith(".neon.tech") for host in self.database.hosts) else 0
+        return self.live_idle
 
     @property
     def is_keyless(self) -> bool:

@@ -19,6 +19,7 @@ from auth.tokens import TokenVerifier
 from config import Settings, load_settings
 from db import Database
 from errors import ERROR_HANDLERS
+from live import Live
 from logs import configure_logging
 from middleware.cors import Cors
 from middleware.errors import AnswerErrors
@@ -30,11 +31,11 @@ from middleware.require_https import RequireHTTPS
 from middleware.startup import PlainStartupErrors
 from rates import RateLimiter
 from readiness import ReadinessCheck
-from routes import health, metrics, tasks
+from routes import events, health, metrics, tasks
 from runtime.connections import end_unread
 from runtime.development import development_secret, print_demo
 from runtime.report import report_settings
-from runtime.signals import ending_at_once, limit_stop
+from runtime.signals import calling_at_stop, ending_at_once, limit_stop
 from runtime.startup import NotStarted, prepare_database
 from runtime.telemetry import telemetry_config
 
@@ -78,6 +79,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             run_in_background(stack, print_demo(secret, settings.jwt_algorithm))
 
         app.state.database = database
+        app.state.live = live = Live(database, settings.live_interval, settings.seconds_until_idle)
+        run_in_background(stack, live.run())
+        stack.enter_context(calling_at_stop(live.stop))
         if settings.rate_limit:
             app.state.rate_limiter = RateLimiter(settings.rate_limit, settings.rate_limit_storage.get_secret_value())
             stack.push_async_callback(app.state.rate_limiter.close)
@@ -119,8 +123,8 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     state = app.state
-    state.database = state.readiness = state.token_verifier = state.rate_limiter = NotStarted()
-    add_routes(app, tasks.router, health.router, *([metrics.router] if settings.metrics_token else []))
+    state.database = state.readiness = state.token_verifier = state.live = state.rate_limiter = NotStarted()
+    add_routes(app, tasks.router, events.router, health.router, *([metrics.router] if settings.metrics_token else []))
     return app
 
 

@@ -1,7 +1,7 @@
 """All SQL on tasks. Each statement is built once, at import, and names its owner in every WHERE and VALUES, which a
 test checks.
 """
-# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091, T129, T130, T131, T132, T133, T135, T137, T138, T140, T141, T142, T143 [From]: specs/features/task-crud.md, specs/reliability.md
+# [Task]: T001, T002, T003, T004, T005, T006, T011, T014, T091, T129, T130, T131, T132, T133, T135, T137, T138, T140, T141, T142, T143, T148 [From]: specs/features/task-crud.md, specs/reliability.md, specs/features/live-changes.md
 
 from itertools import product
 from typing import Any, get_args
@@ -64,6 +64,17 @@ version = func.coalesce(
     select(task_list_version.c.version).where(task_list_version.c.user_id == owner).scalar_subquery(), 0
 ).label("version")
 
+
+def element(name: str) -> ColumnElement[Any]:
+    """Each element of a parameter that is a JSON array."""
+    return json_each(bindparam(name, type_=String)).table_valued(column("value", JSON)).c.value
+
+
+# The one statement for several users: exactly those who have a stream open in this worker.
+LIST_VERSIONS = select(task_list_version.c.user_id, task_list_version.c.version).where(
+    is_among(task_list_version.c.user_id, select(element("users")["id"].as_string()).scalar_subquery())
+)
+
 # Filters; one that is absent is null, and costs the plan nothing.
 is_completed = bindparam("is_completed", type_=Boolean)
 search = bindparam("search", type_=String)
@@ -71,11 +82,6 @@ has_status = is_completed.is_(None) | (task.c.completed == is_completed)
 is_found = search.is_(None) | or_(
     *(func.strpos(func.lower(text), func.lower(search)) > 0 for text in (task.c.title, task.c.description))
 )
-
-
-def element(name: str) -> ColumnElement[Any]:
-    """Each element of a parameter that is a JSON array."""
-    return json_each(bindparam(name, type_=String)).table_valued(column("value", JSON)).c.value
 
 
 def integers(name: str) -> Select[int]:

@@ -1,8 +1,9 @@
 """Verifies access: the user of the token must be the user in the path."""
-# [Task]: T014, T020, T021, T022, T028, T096, T144 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md
+# [Task]: T014, T020, T021, T022, T028, T096, T144, T148, T161 [From]: specs/features/task-crud.md, specs/features/authentication.md, specs/reliability.md, specs/features/live-changes.md, specs/features/user-deletion.md
 
 import hmac
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -13,8 +14,11 @@ from fastapi.security.base import SecurityBase
 from sqlalchemy import Executable
 
 from auth.tokens import ExpiredToken, InvalidToken
+from backends.faults import UserGone
+from backends.postgres import reads_only
 from db import Database, Row
 from errors import ServiceUnavailable
+from live import Live
 from metrics import TOKEN_VERDICTS
 
 logger = logging.getLogger(__name__)
@@ -40,33 +44,52 @@ REFUSALS = {
 class UserDatabase:
     """The database for one user, who is the `owner` of every statement."""
 
-    def __init__(self, user_id: str, database: Database, fetch: Fetch | None = None) -> None:
+    def __init__(
+        self, user_id: str, database: Database, live: Live | None = None, *, expires_at: float = math.inf
+    ) -> None:
         self.user_id = user_id
-        self._owner = {"owner": user_id}
-        self._database = database
-        self._fetch = fetch or database.fetch
+        # When the user's token expires, in seconds since the epoch.
+        self.expires_at = expires_at
         self.is_postgres = database.is_postgres
+        self._database = database
+        self._live = live
+        self._fetch: Fetch = database.fetch
 
     async def all(self, statement: Executable, **parameters: Any) -> list[Row]:
-        """Runs one statement and returns its rows. Raises `ServiceUnavailable`."""
-        return await self._fetch(statement, parameters | self._owner)
+        """Runs one statement and returns its rows. Raises `ServiceUnavailable`, and answers 401 if the user is gone."""
+        try:
+            return await self._fetch(statement, parameters | {"owner": self.user_id})
+        except UserGone:
+            raise unauthorized(InvalidToken("its user is gone from USER_TABLE")) from None
+        finally:
+            self._note_use(None if reads_only(statement) else self.user_id)
 
     async def one(self, statement: Executable, **parameters: Any) -> Row | None:
-        """Runs one statement and returns its only row, if there is one. Raises `ServiceUnavailable`."""
-        rows = await self._fetch(statement, parameters | self._owner)
+        """Like `all`, and returns the only row, if there is one."""
+        rows = await self.all(statement, **parameters)
         return rows[0] if rows else None
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator["UserDatabase"]:
         """Runs several statements as one transaction: committed at the end, rolled back on an error."""
-        async with self._database.session() as session:
-            connection = await session.connection()
+        try:
+            async with self._database.session() as session:
+                connection = await session.connection()
 
-            async def fetch(statement: Executable, parameters: dict[str, Any]) -> list[Row]:
-                result = await connection.execute(statement, parameters)
-                return [dict(row) for row in result.mappings()]
+                async def fetch(statement: Executable, parameters: dict[str, Any]) -> list[Row]:
+                    result = await connection.execute(statement, parameters)
+                    return [dict(row) for row in result.mappings()]
 
-            yield UserDatabase(self.user_id, self._database, fetch)
+                inner = UserDatabase(self.user_id, self._database)
+                inner._fetch = fetch
+                yield inner
+        finally:
+            self._note_use(self.user_id)
+
+    def _note_use(self, changed: str | None) -> None:
+        """Notes a use, also after a failure, since whether a write was done is unknown then."""
+        if self._live:
+            self._live.note_use(changed)
 
 
 class AuthorizedRequest(Request):
@@ -104,7 +127,8 @@ class UserAccess(SecurityBase):
             logger.warning("Forbidden: a valid token of another user")
             raise HTTPException(status.HTTP_403_FORBIDDEN, "Cannot access another user's tasks")
         ACCEPTED.inc()
-        return UserDatabase(token.subject, request.app.state.database)
+        state = request.app.state
+        return UserDatabase(token.subject, state.database, state.live, expires_at=token.expires_at)
 
 
 def verify_scraper(request: Request) -> None:

@@ -1,5 +1,5 @@
 """The checks of liveness and readiness."""
-# [Task]: T060, T061, T104 [From]: specs/api/rest-endpoints.md
+# [Task]: T060, T061, T104, T153 [From]: specs/api/rest-endpoints.md, specs/features/live-changes.md
 
 from fastapi import APIRouter, HTTPException, Request, status
 
@@ -20,6 +20,7 @@ async def get_health() -> Health:
 async def get_readiness(request: Request) -> Readiness:
     """Whether the database can be reached and the tasks can be read there."""
     check: ReadinessCheck = request.app.state.readiness
+    request.app.state.live.note_use()
     if (fault := await check.fault()) is not None:
         # Not raised itself, since the check has logged and counted it, once for all who ask.
         raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, fault.detail, {"Retry-After": str(fault.retry_after)})

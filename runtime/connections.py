@@ -10,6 +10,7 @@ import logging
 import time
 from asyncio import Transport
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
@@ -32,9 +33,28 @@ PIECE_BYTES = 4 * 1024
 # its own bound, 64 KiB.
 MAX_HEAD_BYTES = 4 * 1024 * 1024
 MAX_HEADERS = 200_000
-LOOKS_PER_TIMEOUT = 10
+LOOKS_PER_TIMEOUT = 5
 
 servers: WeakSet[ServerState] = WeakSet()
+# What to call when uvicorn closes the connections of a loop, whatever made it stop (`--limit-max-requests` also does).
+at_stop: WeakKeyDictionary[asyncio.AbstractEventLoop, Callable[[], None]] = WeakKeyDictionary()
+
+
+class NotedStop(asyncio.Protocol):
+    """Tells the application when uvicorn asks a connection to end."""
+
+    __slots__ = ()
+
+    loop: asyncio.AbstractEventLoop
+
+    def shutdown(self) -> None:
+        super().shutdown()  # type: ignore[misc] # uvicorn's, whose classes come next
+        with suppress(KeyError):  # nothing lives there, or no longer
+            at_stop[self.loop]()
+
+
+class StoppableH11(NotedStop, H11Protocol):
+    pass
 
 
 class PatientFlow(FlowControl):
@@ -51,25 +71,29 @@ class PatientFlow(FlowControl):
             super().resume_reading()
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(NotedStop, HttpToolsProtocol):
     """Parses piece by piece, until a request has to wait for the answer to the one before, and bounds each head."""
 
-    # Received after a request that waits.
-    unparsed = b""
-    # How much of an unfinished head was parsed, and when it began.
-    head_bytes = 0
-    head_since = 0.0
+    # With these among its attributes, uvicorn's 28 would be too many for Python to share their names between
+    # connections, each of which would take 1.3 kB more.
+    __slots__ = ("head_bytes", "head_since", "unanswered", "unparsed")
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override] # as uvicorn's own
         super().connection_made(transport)
         self.flow = PatientFlow(transport, self.pipeline)
-        # uvicorn itself knows only the last request.
-        self.unanswered: deque[RequestResponseCycle] = deque()
+        # Received after a request that waits.
+        self.unparsed = b""
+        # How much of an unfinished head was parsed, and when it began.
+        self.head_bytes = 0
+        self.head_since = 0.0
+        # uvicorn itself knows only the last request. No deque, which takes 760 bytes and would gain nothing.
+        self.unanswered: list[RequestResponseCycle] = []
 
     def connection_lost(self, exc: Exception | None) -> None:
-        # Otherwise each of them would go on to write, and fail.
+        # Otherwise each of them would go on to write, and fail, or wait for ever for the end of its client.
         for cycle in self.unanswered:
             cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -100,16 +124,19 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        self.unanswered.popleft()
+        self.unanswered.pop(0)
         super().on_response_complete()
         if self.unparsed and not self.pipeline:
             self.data_received(b"")
 
 
+OURS: dict[type, type] = {HttpToolsProtocol: BoundedProtocol, H11Protocol: StoppableH11}
+
+
 def make_protocol(cls: type, /, *_: Any, server_state: ServerState, **__: Any) -> Any:
-    """Replaces `__new__` of uvicorn's classes: notes the server, and makes a `BoundedProtocol` for httptools."""
+    """Replaces `__new__` of uvicorn's classes: notes the server, and makes one of ours in their place."""
     servers.add(server_state)
-    return object.__new__(BoundedProtocol if cls is HttpToolsProtocol else cls)
+    return object.__new__(OURS.get(cls, cls))
 
 
 H11Protocol.__new__ = HttpToolsProtocol.__new__ = make_protocol  # type: ignore[method-assign,assignment] # uvicorn offers no hook
@@ -130,20 +157,19 @@ async def end_unread(seconds: float) -> None:
     request unfinished (with httptools, which keeps all of a head).
     """
     loop = asyncio.get_running_loop()
-    # How many bytes were left at the last look, and when the client was last seen to take some.
-    seen: WeakKeyDictionary[Any, tuple[int, float]] = WeakKeyDictionary()
+    # Where bytes were left at the last look: how many, and when the client was last seen to take some.
+    seen: dict[Any, tuple[int, float]] = {}
     while True:
         await asyncio.sleep(seconds / LOOKS_PER_TIMEOUT)
-        now = time.monotonic()
+        now, before = time.monotonic(), seen
+        seen = {}
         connections: list[Any] = [one for server in list(servers) for one in list(server.connections)]
         for protocol in [one for one in connections if one.loop is loop]:
-            left = untaken(protocol.transport)
-            before, since = seen.get(protocol, (0, now))
-            if not before or left < before:
-                since = now
-            seen[protocol] = (left, since)
-            if left and now - since >= seconds:
-                end(protocol, "read nothing")
+            if left := untaken(protocol.transport):
+                most, since = before.get(protocol, (left, now))
+                seen[protocol] = (left, now if left < most else since)
+                if now - seen[protocol][1] >= seconds:
+                    end(protocol, "read nothing")
             elif getattr(protocol, "head_bytes", 0) and now - protocol.head_since >= seconds:
                 end(protocol, "has not sent the whole head of its request")
 

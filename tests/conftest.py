@@ -25,6 +25,7 @@ from tests.leaks import watch
 from tests.proxy import Proxy, proxy_to
 from tests.server import serving
 from tests.service import Service, StartService, User, check_statement, make_settings, running
+from tests.streams import asking_often
 
 BACKENDS = ["sqlite", "postgresql"]
 
@@ -116,6 +117,13 @@ async def start(make_database: MakeDatabase) -> AsyncIterator[StartService]:
             return await stack.enter_async_context(running(make_settings(**values)))
 
         yield start_service
+
+
+@pytest.fixture
+async def often(make_database: MakeDatabase) -> AsyncIterator[Service]:
+    """A service that asks often what other workers changed."""
+    async with asking_often(database_url=await make_database("sqlite")) as service:
+        yield service
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ VICTIM = "victim"
 TASKS = f"/api/{MALLORY}/tasks"
 HERS = f"{TASKS}/3"
 BULK = f"{TASKS}/bulk"
+EVENTS = f"{TASKS}/events"
 COMPLETE = f"{HERS}/complete"
 # Every write with a body.
 WRITES = (("POST", TASKS), ("PUT", HERS), ("PATCH", HERS), ("PATCH", COMPLETE), ("POST", BULK), ("PATCH", BULK))
@@ -324,6 +325,7 @@ def other_users() -> Iterator[Case]:
         ("PATCH", f"{his}/1"),
         ("POST", f"{his}/bulk"),
         ("PATCH", f"{his}/bulk/"),
+        ("GET", f"{his}/events"),
         ("DELETE", his),
         ("DELETE", f"{his}?status=all"),
         ("DELETE", f"{his}?ids=1,2"),
@@ -379,6 +381,7 @@ def paths_and_methods() -> Iterator[Case]:
         *product(("POST", "TRACE"), (HERS, f"{TASKS}/x", "/api/victim/tasks/1", "/api/tasks/3")),
         *product(("GET", "POST", "PUT", "DELETE", "PROPFIND"), (COMPLETE, "/api/tasks/3/complete")),
         *product(("GET", "PUT", "DELETE", "TRACE"), (BULK, f"{BULK}/", "/api/tasks/bulk")),
+        *product(("POST", "PUT", "DELETE", "TRACE"), (EVENTS, f"{EVENTS}/", "/api/tasks/events")),
         *product(("POST", "DELETE"), ("/health", "/ready", "/openapi.json")),
     ):
         yield refused(path, method, path, JSON, body=b"{")

@@ -52,9 +52,9 @@ def sign_raw(header: bytes | str, claims: bytes | str, key: str = SECRET) -> str
     return watch.issue(f"{signed}.{encode_segment(mac)}")
 
 
-def counted(metric: str, **labels: str) -> float:
+def counted(metric: str, **labels: object) -> float:
     """The value of a counter of this process."""
-    return REGISTRY.get_sample_value(f"todo_{metric}_total", labels) or 0
+    return REGISTRY.get_sample_value(f"todo_{metric}_total", {name: str(labels[name]) for name in labels}) or 0
 
 
 def bearer(token: str) -> dict[str, str]:

@@ -13,9 +13,9 @@ from sqlalchemy import event
 
 import statements
 from auth.access import UserDatabase, verify_user_access
-from auth.tokens import TokenVerifier
+from auth.tokens import TokenVerifier, VerifiedToken
 from main import create_app
-from routes import tasks
+from routes import events, tasks
 from tests.leaks import SECRET
 from tests.service import Service, User, bearer, make_settings, make_token
 
@@ -55,11 +55,12 @@ async def ask(service: Service, method: str, path: str, user_id: str, **kwargs: 
 
 
 @pytest.mark.requirement("T020")
-def test_the_matrix_has_all_ten_task_routes() -> None:
+def test_the_matrix_has_all_eleven_task_routes() -> None:
     assert LONG_ROUTES == [
         ("DELETE", "/api/{user_id}/tasks"),
         ("DELETE", "/api/{user_id}/tasks/{task_id}"),
         ("GET", "/api/{user_id}/tasks"),
+        ("GET", "/api/{user_id}/tasks/events"),
         ("GET", "/api/{user_id}/tasks/{task_id}"),
         ("PATCH", "/api/{user_id}/tasks/bulk"),
         ("PATCH", "/api/{user_id}/tasks/{task_id}"),
@@ -72,7 +73,7 @@ def test_the_matrix_has_all_ten_task_routes() -> None:
 
 @pytest.mark.requirement("T020")
 def test_each_route_declares_verify_user_access() -> None:
-    for route in tasks.router.routes:
+    for route in (*tasks.router.routes, *events.router.routes):
         assert isinstance(route, APIRoute)
         assert verify_user_access in {depends.call for depends in route.dependant.dependencies}
 
@@ -141,7 +142,7 @@ async def test_another_users_token_is_403_without_sql(plain_service: Service, me
 @every_guarded_route
 @pytest.mark.requirement("T020")
 async def test_the_users_own_token_is_accepted(service: Service, method: str, path: str) -> None:
-    headers = bearer(make_token("somebody"))
+    headers = bearer(make_token("somebody", exp=time.time()))
 
     response = await ask(service, method, path, "somebody", headers=headers)
 
@@ -154,7 +155,8 @@ async def test_a_path_without_a_user_is_the_tokens_own(alice: User, bob: User, m
     his = await bob.new_task("His")
     body = BODY | {"ids": [his["id"]]}
 
-    response = await alice.request(method, path.format(task_id=his["id"]), params=QUERY, json=body)
+    headers = bearer(make_token(alice.id, exp=time.time()))
+    response = await alice.request(method, path.format(task_id=his["id"]), params=QUERY, json=body, headers=headers)
 
     assert response.status_code in ({404} if "{task_id}" in path else {200, 201})
     assert bob.id not in response.text
@@ -197,13 +199,12 @@ async def test_the_token_is_verified_once(
     verifier = service.app.state.token_verifier
     verified = []
 
-    async def verify(token: str) -> str:
+    async def verify(token: str) -> VerifiedToken:
         verified.append(token)
-        subject: str = await TokenVerifier.verify(verifier, token)
-        return subject
+        return await TokenVerifier.verify(verifier, token)
 
     monkeypatch.setattr(verifier, "verify", verify)
-    headers = bearer(make_token("somebody"))
+    headers = bearer(make_token("somebody", exp=time.time()))
     await ask(service, method, path, "somebody", headers=headers)
 
     assert len(verified) == 1

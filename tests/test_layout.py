@@ -18,8 +18,8 @@ LAYERS = (
     {"main", "migrations.env"},
     {"routes", "middleware", "runtime"},
     {"auth", "readiness", "migrations"},
-    {"db", "statements", "schemas"},
-    {"backends", "models", "config", "env_file", "origins"},
+    {"live", "db", "statements", "schemas"},
+    {"backends", "models", "config", "env_file", "origins", "rates"},
     {"errors", "logs", "metrics"},
 )
 LINES = 250

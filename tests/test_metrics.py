@@ -21,6 +21,7 @@ from tests.databases import MakeDatabase
 from tests.leaks import SECRET, watch
 from tests.server import uvicorn_process
 from tests.service import Service, StartService, bearer, make_settings, make_token, running, sign_raw
+from tests.streams import ready, watching
 from tests.waiting import until
 
 METRICS_TOKEN = watch.issue("a-token-of-the-tests-for-the-metrics")
@@ -176,6 +177,9 @@ async def test_a_scraper_gets_the_format_it_asks_for(
         "todo_timeouts",
         "todo_database_faults",
         "todo_token_verdicts",
+        "todo_limits_reached",
+        "todo_open_streams",
+        "todo_events_told",
     } <= names
 
 
@@ -223,6 +227,31 @@ async def test_head_is_counted_as_get(measured: Service) -> None:
         count_of("/health", "GET", 200): 1,
         count_of("/health", "OPTIONS", 204): 1,
         count_of("/metrics", "GET", 200): 1,
+    }
+
+
+@pytest.mark.requirement("T096")
+async def test_a_stream_counts_as_open_and_not_as_a_request(measured: Service) -> None:
+    user, refused = measured.user(), "/api/somebody/tasks/events"
+    before = await scrape(measured)
+
+    async with watching(measured.app, user) as stream:
+        await ready(stream)
+        await user.new_task()
+        await stream.next()
+        assert (await scrape(measured))["todo_open_streams"] == 1
+        async with watching(measured.app, user, path=refused) as other:
+            assert other.response.status_code == 403
+    await user.request("HEAD", "/events")
+
+    after = await scrape(measured)
+    assert growth(before, after, "todo_open_streams") == {}
+    assert growth(before, after, "todo_events_told_total") == {"todo_events_told_total": 1}
+    counted = growth(before, after, "todo_http_requests_seconds_count")
+    assert counted == {
+        count_of(TASKS, "POST", 201): 1,
+        count_of(f"{TASKS}/events", "GET", 403): 1,
+        count_of("/metrics", "GET", 200): 2,
     }
 
 

@@ -17,7 +17,7 @@ OPERATIONS = {
     (method, path): operation for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 }
 BODY = {"408", "413", "415"}
-ERRORS = {"401", "403", "422", "500", "503"}
+ERRORS = {"401", "403", "422", "429", "500", "503"}
 
 
 def schema_names(part: Any) -> set[str]:
@@ -40,6 +40,7 @@ def test_operation_ids_are_short_and_free_of_the_path() -> None:
         ("delete", "/api/{user_id}/tasks"): "deleteTasks",
         ("post", "/api/{user_id}/tasks/bulk"): "createTasks",
         ("patch", "/api/{user_id}/tasks/bulk"): "completeTasks",
+        ("get", "/api/{user_id}/tasks/events"): "watchTasks",
         ("get", "/api/{user_id}/tasks/{task_id}"): "getTask",
         ("put", "/api/{user_id}/tasks/{task_id}"): "updateTask",
         ("patch", "/api/{user_id}/tasks/{task_id}"): "patchTask",
@@ -57,6 +58,7 @@ def test_operation_ids_are_short_and_free_of_the_path() -> None:
         ("deleteTasks", {"200"} | ERRORS),
         ("createTasks", {"201"} | BODY | ERRORS),
         ("completeTasks", {"200"} | BODY | ERRORS),
+        ("watchTasks", {"200"} | ERRORS),
         ("getTask", {"200", "304", "404"} | ERRORS),
         ("updateTask", {"200", "404", "412"} | BODY | ERRORS),
         ("patchTask", {"200", "404", "412"} | BODY | ERRORS),

@@ -1,5 +1,5 @@
 """Each statement has its owner, and time never goes back."""
-# [Task]: T011, T014, T084 [From]: specs/features/task-crud.md, specs/performance.md
+# [Task]: T011, T014, T084, T148 [From]: specs/features/task-crud.md, specs/performance.md, specs/features/live-changes.md
 
 import asyncio
 import json
@@ -9,12 +9,29 @@ from typing import Any, get_args
 
 import asyncpg
 import pytest
-from sqlalchemy import Delete, FromClause, Insert, Join, Select, Table, Update, select, text, union_all
+from sqlalchemy import (
+    BindParameter,
+    ClauseElement,
+    Delete,
+    FromClause,
+    Insert,
+    Join,
+    Select,
+    Table,
+    Update,
+    not_,
+    or_,
+    select,
+    text,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql import operators, visitors
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 
 import statements
+from backends.functions import is_among
 from backends.postgres import compile_sql, reads_only
 from db import Database, create_engine
 from logs import request_id
@@ -77,15 +94,52 @@ def names_its_owner(statement: Any) -> bool:
 
 
 @pytest.mark.requirement("T014")
-@pytest.mark.parametrize("name", TASK_STATEMENTS)
+@pytest.mark.parametrize("name", [name for name in TASK_STATEMENTS if name != "LIST_VERSIONS"])
 def test_each_statement_carries_its_owner(name: str) -> None:
     statement = TASK_STATEMENTS[name]
-
     assert names_its_owner(statement)
     # SQLAlchemy compiles it once.
     assert statement._generate_cache_key() is not None
     tables = {node for node in visitors.iterate(statement) if node.__visit_name__ == "table"}
     assert {task} <= tables <= {task, task_list_version}
+
+
+def names_its_users(statement: Any) -> bool:
+    """Whether a statement reads versions of lists alone, and only those of the parameter `users`."""
+    tables = {node for node in visitors.iterate(statement) if node.__visit_name__ == "table"}
+    match list(conjuncts(statement.whereclause)):
+        case [is_among(clauses=clauses)]:
+            column, users = clauses
+            is_of_users = column is task_list_version.c.user_id and users.element.whereclause is None
+            return is_of_users and tables == {task_list_version} and parameters_of(users) == {"users"}
+    return False
+
+
+def parameters_of(clause: ClauseElement) -> set[str]:
+    """The names of the parameters, without values that are part of the statement."""
+    return {node.key for node in visitors.iterate(clause) if isinstance(node, BindParameter) and node.required}
+
+
+@pytest.mark.requirement("T148")
+def test_the_one_statement_for_several_users_names_them() -> None:
+    statement, versions = statements.LIST_VERSIONS, select(task_list_version)
+    condition = statement.whereclause
+    assert condition is not None
+
+    assert names_its_users(statement)
+    assert statement._generate_cache_key() is not None
+    user_id, others = task_list_version.c.user_id, select(statements.element("others")).scalar_subquery()
+    for other in (
+        versions,
+        select(task.c.title).where(condition),
+        statement.add_columns(task.c.title),
+        versions.where(or_(true(), condition)),
+        versions.where(not_(condition)),
+        versions.where(is_among(task_list_version.c.version, condition.clauses.clauses[1])),
+        versions.where(is_among(user_id, select(task.c.user_id).scalar_subquery())),
+        versions.where(is_among(user_id, others)),
+    ):
+        assert not names_its_users(other)
 
 
 @pytest.mark.requirement("T088", "T137")
@@ -127,7 +181,7 @@ def test_the_check_of_owners_can_fail() -> None:
 def test_all_statements_are_walked() -> None:
     assert set(TASK_STATEMENTS) == {
         *("GET_TASK", "CREATE_TASK", "UPDATE_TASK", "COMPLETE_TASK", "DELETE_TASK", "LOOK"),
-        *("CREATE_TASKS", "COMPLETE_TASKS", "DELETE_TASKS", "CLEAR_TASKS"),
+        *("CREATE_TASKS", "COMPLETE_TASKS", "DELETE_TASKS", "CLEAR_TASKS", "LIST_VERSIONS"),
         *(f"LIST_TASKS {number}" for number in range(2 * len(get_args(Sort)) * len(get_args(Order)))),
         *(f"IF_MATCH {number}" for number in range(3)),
     }
@@ -148,7 +202,8 @@ def test_the_check_of_what_runs_can_fail() -> None:
 
 
 def nodes_of(plan: dict[str, Any]) -> Iterator[str]:
-    yield plan["Node Type"] + (" of tasks" if plan.get("Relation Name") == "task" else "")
+    table = {"task": " of tasks", "task_list_version": " of versions"}.get(plan.get("Relation Name", ""), "")
+    yield plan["Node Type"] + table
     for part in plan.get("Plans", ()):
         yield from nodes_of(part)
 
@@ -166,6 +221,7 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
         "ids": "[5, 105]",
         "items": '[{"number": 0, "title": "x", "completed": false, "key": "k 0"}]',
         "keys": '[{"key": "k 0"}]',
+        "users": '[{"id": "user 5"}]',
     }
     dialect = create_engine(settings).dialect
     connection = await asyncpg.connect(url)
@@ -175,7 +231,10 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
             " SELECT 'user ' || i % 100, 'x', i % 2 = 0, now(), now()"
             " FROM generate_series(1, 50000) AS i"
         )
-        await connection.execute("ANALYZE task")
+        await connection.execute(
+            "INSERT INTO task_list_version SELECT 'nobody ' || i, i FROM generate_series(1, 20000) AS i"
+        )
+        await connection.execute("ANALYZE task, task_list_version")
         for mode in ("force_custom_plan", "force_generic_plan"):
             await connection.execute(f"SET plan_cache_mode = {mode}")
             for name, statement in TASK_STATEMENTS.items():
@@ -183,8 +242,10 @@ async def test_each_statement_finds_its_rows_by_an_index(make_database: MakeData
                 arguments = own | values
                 plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *(arguments[one] for one in names))
                 nodes = set(nodes_of(json.loads(plan)[0]["Plan"]))
-                assert "Seq Scan of tasks" not in nodes, (name, mode)
-                assert name.startswith("CREATE_TASK") or nodes & {"Index Scan of tasks", "Bitmap Heap Scan of tasks"}
+                assert not nodes & {"Seq Scan of tasks", "Seq Scan of versions"}, (name, mode)
+                table = "versions" if name == "LIST_VERSIONS" else "tasks"
+                found = {f"Index Scan of {table}", f"Bitmap Heap Scan of {table}"}
+                assert name.startswith("CREATE_TASK") or nodes & found, (name, mode)
     finally:
         await connection.close()
 

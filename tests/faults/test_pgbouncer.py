@@ -1,5 +1,5 @@
 """The service behind a real PgBouncer in transaction mode."""
-# [Task]: T052, T094, T103 [From]: specs/reliability.md, specs/database/schema.md
+# [Task]: T052, T094, T103, T148 [From]: specs/reliability.md, specs/database/schema.md, specs/features/live-changes.md
 
 import asyncio
 from collections import Counter
@@ -20,6 +20,7 @@ from tests.faults.workload import writing
 from tests.leaks import SECRET
 from tests.server import uvicorn_process
 from tests.service import User
+from tests.streams import list_id, open_stream, ready
 
 OUTAGE_SECONDS = 1
 
@@ -81,6 +82,24 @@ async def test_a_statement_limit_holds_behind_a_pooler(site: Site) -> None:
 
         assert (await user.get(f"/{task['id']}")).json() == task
         assert (await user.toggle(task["id"])).status_code == 200
+
+
+@pytest.mark.requirement("T148")
+async def test_streams_are_told_by_way_of_a_pooler(site: Site) -> None:
+    """More streams than the pooler has connections, of two workers, each of which is told what the other writes."""
+    async with (
+        httpx.AsyncClient(base_url=site.service.url, timeout=30) as client,
+        site.postgres.admin(site.database) as admin,
+        AsyncExitStack() as stack,
+    ):
+        user = User(client)
+        streams = [await stack.enter_async_context(open_stream(client, user)) for _ in range(5 * POOL_SIZE)]
+        for stream in streams:
+            await ready(stream)
+        for change in (user.new_task(), admin.execute("DELETE FROM task")):
+            await change
+            for stream in streams:
+                await stream.told(await list_id(user))
 
 
 @pytest.mark.requirement("T103")
