@@ -100,6 +100,15 @@ def check_secret(value: SecretStr | None, info: ValidationInfo) -> SecretStr | N
     return value
 
 
+def check_user_table(value: str, info: ValidationInfo) -> str:
+    # A refused setting isn't among the data; its own message says enough.
+    if (url := info.data.get("database_url")) and url.target.is_sqlite:
+        raise ValueError("needs Postgres: on SQLite there is no table of Better Auth's")
+    if not re.fullmatch(r"[^\0\"'.]{1,63}(\.[^\0\"'.]{1,63})?", value.strip()):
+        raise ValueError("is no name of a table; write user or schema.table, without quotes")
+    return value.strip()
+
+
 Seconds = Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)]
 HTTPURL = Annotated[str, AfterValidator(check_http_url)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(str.upper)]
@@ -156,6 +165,8 @@ class Settings(BaseSettings):
     live_idle: Annotated[float, Field(ge=0, le=86_400)] | None = None
     """Seconds without a request that uses the database, after which a worker stops asking, so that the database can
     sleep; 0 is never. If unset: 300 on Neon's hosts, else 0."""
+    user_table: Annotated[str, AfterValidator(check_user_table)] | None = None
+    """Better Auth's table of users in the same Postgres, `user` or `schema.table`: tasks go when their user does."""
     debug: bool = False
     """Logs every SQL statement, without its values."""
     log_level: LogLevel = "INFO"

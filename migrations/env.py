@@ -1,5 +1,5 @@
 """Alembic's entry point, for `uv run alembic …` and for `upgrade_schema`, which passes its own connection."""
-# [Task]: T041, T043 [From]: specs/database/schema.md
+# [Task]: T041, T043, T159 [From]: specs/database/schema.md, specs/features/user-deletion.md
 
 import asyncio
 import sys
@@ -17,8 +17,8 @@ from runtime.report import warn_of_mistakes
 
 
 def is_ours(name: str | None, kind: str, _parents: object) -> bool:
-    """Whether autogenerate compares it. Unfiltered, it would drop Better Auth's tables."""
-    return kind != "table" or name in Task.metadata.tables
+    """Whether autogenerate compares it. Unfiltered, it would drop Better Auth's tables, and `USER_TABLE`'s keys."""
+    return kind != "foreign_key_constraint" and (kind != "table" or name in Task.metadata.tables)
 
 
 def migrate(connection: Connection | None) -> None:

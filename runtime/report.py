@@ -25,6 +25,7 @@ def report_settings(settings: Settings) -> None:
     rules = {
         f"; a user may make {settings.rate_limit} requests": settings.rate_limit,
         "; plain HTTP is refused": settings.require_https,
+        f"; tasks go with their user in {settings.user_table}": settings.user_table,
     }
     logger.info(
         "In force: the database is %s; tokens are verified by %s; browsers may call from %s%s; /docs describes the API",

@@ -1,5 +1,5 @@
 """Waits at start for the database, and brings its schema up to date."""
-# [Task]: T041, T052, T110, T111, T112, T114 [From]: specs/database/schema.md, specs/reliability.md
+# [Task]: T041, T052, T110, T111, T112, T114, T159 [From]: specs/database/schema.md, specs/reliability.md, specs/features/user-deletion.md
 
 import asyncio
 import logging
@@ -15,6 +15,7 @@ from db import Database
 from errors import ServiceUnavailable, StartupError
 from migrations import DATABASE_ERRORS, upgrade_schema
 from migrations.state import HEAD, Facts, read_facts, refuse_misfits
+from migrations.user_key import add_user_keys
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,9 @@ async def prepare_once(database: Database, settings: Settings, deadline: float |
     if facts.is_ahead:
         message = "The schema is of a later version, %s, than this code, %s: a deploy is under way, or was rolled back."
         logger.warning(message, facts.revision, HEAD)
+    if settings.user_table:
+        async with asyncio.timeout_at(deadline):
+            await add_user_keys(database, settings)
 
 
 async def find_facts(database: Database) -> Facts:

@@ -1,5 +1,5 @@
-"""Tokens of a real Better Auth server, for each way in which it signs them."""
-# [Task]: T024, T025 [From]: specs/features/authentication.md
+"""A real Better Auth server: its tokens, for each way in which it signs them, and the deletion of an account."""
+# [Task]: T024, T025, T159, T162 [From]: specs/features/authentication.md, specs/features/user-deletion.md
 
 import asyncio
 import json
@@ -15,11 +15,15 @@ from typing import Any, Protocol
 import httpx
 import pytest
 
+from main import create_app
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
-from tests.service import StartService, bearer
+from tests.server import pick_port, serving
+from tests.service import StartService, bearer, make_settings, running
+from tests.test_docs import COMMONJS, TSC, TYPESCRIPT
 
 FOLDER = Path(__file__).parent / "better_auth"
+PASSWORD = "correct horse"
 
 pytestmark = pytest.mark.skipif(
     shutil.which("node") is None or not (FOLDER / "node_modules").exists(),
@@ -35,10 +39,16 @@ class Frontend:
     user_id: str
     client: httpx.AsyncClient
 
-    async def token(self, path: str) -> str:
+    async def token(self, path: str = "/api/auth/token") -> str:
         response = await self.client.get(path)
         token: str = response.json()["token"]
         return token
+
+    async def delete_account(self) -> None:
+        """Deletes the account as a page does, by `authClient.deleteUser()`."""
+        headers = {"Origin": self.origin}
+        answer = await self.client.post("/api/auth/delete-user", json={"password": PASSWORD}, headers=headers)
+        assert answer.json()["success"], answer.text
 
 
 @asynccontextmanager
@@ -56,7 +66,7 @@ async def better_auth(**environment: str) -> AsyncIterator[Frontend]:
     try:
         origin = (await process.stdout.readline()).decode().strip()
         async with httpx.AsyncClient(base_url=origin) as client:
-            account = {"name": "Ada", "email": "ada@example.com", "password": "correct horse"}
+            account = {"name": "Ada", "email": "ada@example.com", "password": PASSWORD}
             response = await client.post("/api/auth/sign-up/email", json=account)
             yield Frontend(origin, response.json()["user"]["id"], client)
     finally:
@@ -118,3 +128,60 @@ async def test_a_session_and_its_cookies_are_not_tokens(status_of: StatusOf, sig
         assert cookies["better-auth.session_data"].count(".") == 2
         for value in (*cookies.values(), session["session"]["token"]):
             assert await status_of(frontend, value, better_auth_url=frontend.origin) == 401
+
+
+# --- an account that is deleted
+
+
+@pytest.mark.requirement("T159")
+async def test_tasks_go_with_an_account_in_the_same_database(make_database: MakeDatabase) -> None:
+    url = await make_database("postgresql")
+    async with better_auth(POSTGRES=url) as frontend:
+        by_keys = {"better_auth_secret": None, "better_auth_url": frontend.origin}
+        async with running(make_settings(database_url=url, user_table="user", **by_keys)) as service:
+            path, headers = f"/api/{frontend.user_id}/tasks", bearer(await frontend.token())
+            for number in range(3):
+                answer = await service.client.post(path, json={"title": f"Task {number}"}, headers=headers)
+                assert answer.status_code == 201
+
+            await frontend.delete_account()
+
+            assert (await service.client.get(path, headers=headers)).json() == []
+            answer = await service.client.post(path, json={"title": "Too late"}, headers=headers)
+            assert (answer.status_code, answer.json()) == (401, {"detail": "Invalid token"})
+    # Better Auth's next migration finds its tables as it made them, whatever refers to them.
+    async with better_auth(POSTGRES=url) as frontend:
+        assert await frontend.token()
+
+
+@pytest.fixture
+def documented_auth(tmp_path: Path) -> Path:
+    """The `lib/auth.ts` of the frontend guide that deletes tasks, as JavaScript with the tests' own configuration."""
+    for name in ("lib/auth.ts", "lib/tasks.ts", "lib/retry.ts"):
+        text = TYPESCRIPT[name].replace("/* your database */", "...(globalThis as any).yours,").replace("@/lib/", "./")
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "node_modules").symlink_to(FOLDER / "node_modules")
+    command = [str(TSC), *COMMONJS, "--noCheck", "--rootDir", ".", "lib/auth.ts"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    return tmp_path / "lib/auth.js"
+
+
+@pytest.mark.requirement("T162")
+async def test_tasks_go_with_an_account_in_another_database(make_database: MakeDatabase, documented_auth: Path) -> None:
+    port = pick_port()
+    by_keys = {"better_auth_secret": None, "better_auth_url": f"http://127.0.0.1:{port}"}
+    settings = make_settings(database_url=await make_database("sqlite"), **by_keys)
+    with serving(create_app(settings)) as api_port:
+        api = f"http://127.0.0.1:{api_port}"
+        environment = {"PORT": str(port), "AUTH_MODULE": str(documented_auth), "NEXT_PUBLIC_TODO_API": api}
+        async with better_auth(**environment) as frontend, httpx.AsyncClient(base_url=api) as client:
+            path, headers = f"/api/{frontend.user_id}/tasks", bearer(await frontend.token())
+            # More than one request deletes.
+            for _ in range(11):
+                many = {"tasks": [{"title": "A task"}] * 100}
+                assert (await client.post(f"{path}/bulk", json=many, headers=headers)).status_code == 201
+
+            await frontend.delete_account()
+
+            assert (await client.get(path, headers=headers)).json() == []

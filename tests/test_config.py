@@ -1,5 +1,5 @@
 """Settings, `.env.example`, and the refusals to start."""
-# [Task]: T029, T077, T078, T096, T118, T120, T121 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T029, T077, T078, T096, T118, T120, T121, T153, T157, T160 [From]: specs/features/authentication.md, specs/api/rest-endpoints.md, specs/reliability.md, specs/features/live-changes.md, specs/features/limits.md, specs/features/user-deletion.md
 
 import re
 import ssl
@@ -313,6 +313,8 @@ BOUNDS = [
     ("DB_POOL_SIZE", ["1", "1000"], ["0", "1001", "-1", "1.5", "x"]),
     ("DB_MAX_OVERFLOW", ["0", "1000"], ["-1", "1001", "1.5", "x"]),
     *((name, ["0.001", "3600"], ["0", "-1", "3600.1", "inf", "nan", "x"]) for name in SECONDS),
+    ("LIVE_INTERVAL", ["0.5", "60"], ["0", "0.49", "60.1", "-1", "inf", "nan", "x"]),
+    ("LIVE_IDLE", ["0", "86400"], ["-0.1", "86400.1", "inf", "nan", "x"]),
 ]
 
 
@@ -561,3 +563,119 @@ def test_an_entry_that_is_no_origin_is_named_by_number(refusal: Any) -> None:
     message = refusal(ALLOWED_ORIGINS="https://a.example,hunter2")
 
     assert "ALLOWED_ORIGINS (or CORS_ORIGINS) has an entry, number 2, that" in message
+
+
+@pytest.mark.requirement("T157")
+@pytest.mark.parametrize("value", ["600/minute", "1/second", "10/second;5000/hour", "5 per 2 hours", "1000000000/year"])
+def test_rates_are_taken(load: Any, value: str) -> None:
+    assert load(RATE_LIMIT=value).rate_limit == value
+
+
+@pytest.mark.requirement("T157")
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("x", "600", "/minute", "0/minute", "00/minute", "1/0 minute", "1/00minute", "-1/minute", "1.5/minute"),
+        *("1000000001/minute", "1/13 months", f"{'9' * 5000}/minute", f"1/{'9' * 5000} minutes", "1/fortnight"),
+        *("600/minute;", "600/minute;x", "600/minute;0/hour", "600/minute or so", "\u0661/minute", "[]"),
+    ],
+    ids=lambda value: repr(value[:20]),
+)
+def test_a_rate_that_cannot_be_served_is_refused(refusal: Any, value: str) -> None:
+    assert "\nRATE_LIMIT is no limit that can be kept; " in refusal(RATE_LIMIT=value)
+
+
+@pytest.mark.requirement("T157")
+@pytest.mark.parametrize(
+    ("url", "pool"),
+    [
+        ("redis://:hunter2@cache.example:6380/1", "redis://:hunter2@cache.example:6380/1"),
+        ("rediss://default:hunter2@cache.example", "rediss://default:hunter2@cache.example"),
+        ("valkey://cache.example", "redis://cache.example"),
+        ("redis://valkey@[::1]:6379", "redis://valkey@[::1]:6379"),
+        # Without a host it is this machine, as in DATABASE_URL.
+        ("redis:///2", "redis:///2"),
+        ("memory://", "memory://"),
+    ],
+)
+def test_stores_of_counts_are_taken(load: Any, url: str, pool: str) -> None:
+    settings = load(RATE_LIMIT="600/minute", RATE_LIMIT_STORAGE=url)
+
+    assert settings.rate_limit_storage.get_secret_value() == pool
+    assert "hunter2" not in f"{settings!r} {settings.model_dump_json()}"
+
+
+@pytest.mark.requirement("T157")
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("memcached://:hunter2@host:11211", "redis+sentinel://:hunter2@host:26379/main", "redis+cluster://host:7000"),
+        *("mongodb://:hunter2@host", "valkeys://:hunter2@host", "unix:///hunter2", "async+redis://:hunter2@host"),
+        *("hunter2", "redis:", "redis://", "redis:hunter2@host", "//:hunter2@host", "memory://hunter2", "REDIS://host"),
+    ],
+)
+def test_another_store_of_counts_is_refused(refusal: Any, url: str) -> None:
+    message = refusal(RATE_LIMIT="600/minute", RATE_LIMIT_STORAGE=url)
+
+    assert "\nRATE_LIMIT_STORAGE is neither memory:// nor a URL of redis://, rediss:// or valkey://" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.requirement("T157")
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("redis://:hunter2@host:notaport", "redis://:hunter2@host:65536", "redis://:hunter2@[::1", "redis://host:-1"),
+        *("redis://host?socket_timeout=hunter2", "redis://host?hunter2=1", "rediss://host?ssl_cert_reqs=hunter2"),
+    ],
+)
+def test_a_url_that_redis_cannot_read_is_refused(refusal: Any, url: str) -> None:
+    # Also where nothing is counted, since it would fail on the day that something is.
+    message = refusal(RATE_LIMIT_STORAGE=url)
+
+    assert "\nRATE_LIMIT_STORAGE is no URL that redis-py can read" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.requirement("T153")
+@pytest.mark.parametrize(
+    ("url", "environment", "seconds"),
+    [
+        ("postgresql://u:hunter2@ep-x-pooler.eu.aws.neon.tech/todo", {}, 300),
+        ("postgresql://u:hunter2@ep-x.neon.tech/todo", {"LIVE_IDLE": "0"}, 0),
+        ("postgresql://u:hunter2@ep-x.aws.NEON.tech/todo", {"LIVE_IDLE": "7"}, 7),
+        ("postgresql://u:hunter2@ep-x.aws.NEON.tech/todo", {}, 300),
+        ("postgresql://u:hunter2@neon.tech.example/todo", {}, 0),
+        ("postgresql://u:hunter2@notneon.tech/todo", {}, 0),
+        ("postgresql://u:hunter2@db.example/todo", {"LIVE_IDLE": "60"}, 60),
+        ("sqlite:///./todo.db", {}, 0),
+    ],
+)
+def test_workers_stop_asking_by_default_on_neon_alone(
+    load: Any, url: str, environment: dict[str, str], seconds: float
+) -> None:
+    assert load(DATABASE_URL=url, BETTER_AUTH_SECRET=SECRET, **environment).seconds_until_idle == seconds
+
+
+@pytest.mark.requirement("T160")
+@pytest.mark.parametrize("name", ["user", "auth.user", " public.Users ", "User Table", "benutzer\u00e4", "x" * 63])
+def test_names_of_a_user_table_are_taken(load: Any, name: str) -> None:
+    settings = load(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET, USER_TABLE=name)
+
+    assert settings.user_table == name.strip()
+
+
+@pytest.mark.requirement("T160")
+@pytest.mark.parametrize(
+    "name", ['"user"', 'auth."user"', "'user'", "a.b.c", ".user", "auth.", ".", "x" * 64, 'user"; DROP TABLE task; --']
+)
+def test_what_names_no_table_is_refused(refusal: Any, name: str) -> None:
+    message = refusal(DATABASE_URL=NEON, BETTER_AUTH_SECRET=SECRET, USER_TABLE=name)
+
+    assert "\nUSER_TABLE is no name of a table; write user or schema.table, without quotes" in message
+
+
+@pytest.mark.requirement("T160")
+@pytest.mark.parametrize("environment", [{}, {"DATABASE_URL": "sqlite:///./other.db", "BETTER_AUTH_SECRET": SECRET}])
+def test_a_user_table_on_sqlite_is_refused(refusal: Any, environment: dict[str, str]) -> None:
+    assert "\nUSER_TABLE needs Postgres" in refusal(USER_TABLE="user", **environment)

@@ -53,6 +53,11 @@ def report(caplog: pytest.LogCaptureFixture, **values: Any) -> tuple[str, list[s
             "; browsers may call from https://a.example, https://*.b.example; /docs ",
         ),
         ({"allowed_origins": []}, "; browsers may call from nowhere; /docs "),
+        (
+            {"rate_limit": "60/minute", "require_https": True},
+            "; a user may make 60/minute requests; plain HTTP is refused; /",
+        ),
+        ({"database_url": REMOTE, "user_table": "auth.user"}, "; tasks go with their user in auth.user; /docs "),
     ],
 )
 def test_a_start_logs_what_is_in_force(caplog: pytest.LogCaptureFixture, values: dict[str, Any], said: str) -> None:
