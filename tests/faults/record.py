@@ -1,7 +1,7 @@
 """The record of acknowledged writes, of reads and of faults, and its verdict on the rule: every
 acknowledged write is there with its last acknowledged value, and a bulk write is wholly there or wholly absent.
 """
-# [Task]: T093, T094, T095, T135, T137, T140, T143 [From]: specs/reliability.md, specs/features/task-crud.md
+# [Task]: T093, T094, T095, T135, T137, T140, T143, T163 [From]: specs/reliability.md, specs/features/task-crud.md
 
 import asyncio
 import math
@@ -13,6 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tests.faults.watching import Owed, Wait, Watcher, summary, waits
+
 # Everything works again within this time after a fault's end.
 RECOVERY_SECONDS = 5.0
 # The service's REQUEST_TIMEOUT in these tests, which is below the patience of its clients.
@@ -20,6 +22,9 @@ REQUEST_TIMEOUT_SECONDS = 4.0
 # After a calm of this length, all that a fault held up has ended.
 SETTLE_SECONDS = REQUEST_TIMEOUT_SECONDS + 1
 CALM_SECONDS = SETTLE_SECONDS + 0.6
+
+# A stream should be told of a change within this time: the default LIVE_INTERVAL, and a second.
+LATE_SECONDS = 3.0
 
 # Each entry of the service's log begins with its time.
 LOG_ENTRY = re.compile(r"^(?=\d{4}-\d\d-\d\d )", re.MULTILINE)
@@ -89,6 +94,10 @@ class Weather:
             if calm.begin <= begin and end <= calm.end:
                 return begin - calm.begin
         return None
+
+    def wait(self, end: float, begin: float) -> float:
+        """Returns how long something took, faults aside: the longest calm between these moments."""
+        return max((min(calm.end, end) - max(calm.begin, begin) for calm in self.calms), default=0)
 
     def kind_before(self, moment: float) -> str:
         """Returns the kind of the last fault that had begun by then."""
@@ -217,10 +226,13 @@ class Record:
         self.perhaps: set[str] = set()
         self.bulks: list[Bulk] = []
         self.owners: set[str] = set()
+        # What the streams of each user have to be told, the newest last.
+        self.owed: dict[str, list[Owed]] = {}
         self.count: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self.failures: list[Failure] = []
         self.wrong: list[str] = []
+        self.waits: list[Wait] = []
 
     def accuse(self, kind: str, message: str, task: Known | None = None) -> None:
         """Counts a breach of the rule, and notes the events around it."""
@@ -234,6 +246,12 @@ class Record:
         lines += [f"{event.moment:8.3f} {event.what}" for event in events]
         lines += self.weather.around([event.moment for event in events] or [now])
         self.wrong.append("\n  ".join(lines))
+
+    def owe(self, user_id: str, version: int, moment: float) -> None:
+        """Notes that an answer at this moment has shown a version of the user's list, or a part of it."""
+        owed = self.owed.setdefault(user_id, [])
+        if not owed or version > owed[-1].version:
+            owed.append(Owed(user_id, version, moment))
 
     def check_bulks(self, seen: Mapping[str, State], owner: str = "") -> None:
         """Checks that each bulk write, of this owner or of all, was wholly done, or not at all, in what was read at one
@@ -285,6 +303,26 @@ class Record:
             self.count["compared"] += 1
             self.see(task, found.get(task.id, ABSENT), "the database")
 
+    def judge(self, watchers: list[Watcher], versions: Mapping[str, int]) -> None:
+        """Judges what streams were told, of lists that have these versions now, and when they ended: when their token
+        did, or with their worker.
+        """
+        self.waits = waits([one for owed in self.owed.values() for one in owed], watchers, self.weather.wait)
+        for wait in self.waits:
+            if wait.seconds is None:
+                self.accuse("missed", f"{wait.owed} was never told, only {wait.watcher.told[-5:]}")
+        for watcher in watchers:
+            if watcher.version != versions[watcher.user_id]:
+                self.accuse("missed", f"{versions[watcher.user_id]} was never told, only {watcher.told[-5:]}")
+            for wrong in watcher.wrong:
+                self.accuse("stream", wrong)
+            for end in watcher.ends:
+                kind = self.weather.kind_before(end.moment)
+                is_expected = kind == "kill_worker" if end.error else end.is_due or kind == "restart_service"
+                if not is_expected:
+                    self.accuse("stream", f"{end} after {kind}")
+        self.count["streams"] = sum(len(watcher.ends) + 1 for watcher in watchers)
+
     def read_log(self, output: str) -> None:
         """Looks in the service's log for unforeseen errors, and for those of a pooler."""
         for entry in LOG_ENTRY.split(output):
@@ -319,6 +357,7 @@ class Record:
             *(f"{kind}: {count[kind]}" for kind in ("lost", "doubled", "half written", "foreign", "stale")),
             *(f"{kind}: {count[kind]}" for kind in ("500s", "503s", "unanswered")),
             self.describe_recovery(),
+            f"streams: {count['streams']}; {summary(self.waits, LATE_SECONDS)}",
         ]
 
     def check(self) -> None:

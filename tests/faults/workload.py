@@ -7,8 +7,9 @@ then reads it, and goes on from there.
 # [Task]: T090, T093, T094, T095, T132, T135, T137, T140, T141, T142, T143 [From]: specs/reliability.md, specs/features/task-crud.md
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime
 from itertools import count
@@ -34,6 +35,7 @@ from tests.faults.record import (
     states_of,
     title_of,
 )
+from tests.faults.watching import version_of
 from tests.service import User, watch_answer
 
 # Longer than any answer takes to arrive.
@@ -108,7 +110,7 @@ class Writer:
         self, method: str, path: str = "", tasks: Iterable[Known] = (), **kwargs: Any
     ) -> httpx.Response | None:
         """Returns the whole answer, or None if there is none or it is a 503: then the outcome is unknown."""
-        begin = self._weather.now()
+        begin, clock = self._weather.now(), time.time_ns() // 1000
         headers = kwargs.pop("headers", {})
         what = f"{method} {path or 'all'} {kwargs.get('json', '')} {headers}"
         if self._chance.random() < 0.1:
@@ -128,6 +130,8 @@ class Writer:
         for task in tasks:
             task.events.append(Event(end, what))
         if answer is not None and answer.status_code < 500:
+            for version in versions_in(answer, clock):
+                self._record.owe(self.user.id, version, end)
             return answer
         self._record.failures.append(Failure(begin, end, what))
         self._record.count["unanswered" if answer is None else f"{outcome}s"] += 1
@@ -526,6 +530,22 @@ class Writer:
 def rows_of(answer: httpx.Response) -> list[dict[str, Any]]:
     content = answer.json()
     return content if isinstance(content, list) else [content]
+
+
+def versions_in(answer: httpx.Response, begin: int) -> Iterator[int]:
+    """Yields the versions of the list that this answer shows, or lower bounds of them: the tag of a list, the times of
+    tasks, and for a deletion when its request began, in microseconds since the epoch.
+    """
+    if (tag := answer.headers.get("ETag", "")).startswith("W/"):
+        yield version_of(tag)
+    if answer.is_success and answer.content:
+        for row in rows_of(answer):
+            if "updated_at" in row:
+                yield round(datetime.fromisoformat(row["updated_at"]).timestamp() * 1e6)
+            elif row["ids"]:
+                yield begin
+    elif answer.is_success:
+        yield begin
 
 
 def has_status(answer: httpx.Response | None, status: int) -> TypeGuard[httpx.Response]:
