@@ -1,5 +1,5 @@
 """Measures what the service costs, next to two others that do the same."""
-# [Task]: T083, T146 [From]: specs/performance.md
+# [Task]: T083, T146, T164 [From]: specs/performance.md
 
 import argparse
 import signal
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import cost, crowd, distance, footprint, growth, lists, report, rows
+from benchmarks import cost, crowd, distance, footprint, growth, lists, report, rows, streams
 from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.load import run_driver
 from benchmarks.peers import ROOT
@@ -49,6 +49,18 @@ SECTIONS = {
             "users": lists.USERS,
             "tasks of each": rows.TASKS_EACH,
             "tasks of another": lists.COLLECTED,
+        },
+    ),
+    "streams": Section(
+        "Live changes",
+        streams.measure,
+        streams.tables,
+        lambda bench: {
+            "rounds": bench.rounds,
+            "users, and streams of each": streams.CROWDS,
+            "seconds at rest": streams.REST_SECONDS,
+            "requests in a batch": streams.REQUESTS,
+            "connections": streams.CONNECTIONS,
         },
     ),
     "distance": Section(

@@ -1,5 +1,5 @@
-"""The driver process, as the sections see it, and what its batches come to."""
-# [Task]: T083 [From]: specs/performance.md
+"""The processes of the clients, as the sections see them, and what a batch of requests comes to."""
+# [Task]: T083, T164 [From]: specs/performance.md
 
 import json
 import statistics
@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.peers import ROOT, Peer
 
@@ -41,37 +42,60 @@ def total(samples: Sequence[Sample]) -> Sample:
     )
 
 
-class Driver:
-    """Sends what it is given, in a process of its own: its work shares no lock with ours."""
+class Client:
+    """A process of its own, whose work shares no lock with ours: it is sent a line, and answers a line."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+
+    def ask(self, order: Any) -> dict[str, Any]:
+        assert self._process.stdin is not None  # noqa: S101 - both are pipes, made below
+        assert self._process.stdout is not None  # noqa: S101 - likewise
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a client ended; its traceback says why")
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            raise RuntimeError(f"a request failed: {answer['error']}")
+        return answer
+
+
+class Driver(Client):
+    """Sends what it is given."""
 
     def drive(self, peer: Peer, requests: Sequence[str], *, status: int = 200, connections: int = 1) -> Sample:
         """Sends each request once. Every answer has to have the status."""
         order = {"port": peer.port, "requests": requests, "connections": connections, "status": status}
         used = peer.cpu_seconds
-        answer = json.loads(self._exchange(json.dumps(order)))
-        used = peer.cpu_seconds - used
-        if "error" in answer:
-            raise RuntimeError(f"a request failed: {answer['error']}")
-        return Sample(used, **answer)
+        answer = self.ask(order)
+        return Sample(peer.cpu_seconds - used, **answer)
 
-    def _exchange(self, line: str) -> str:
-        assert self._process.stdin is not None  # noqa: S101 - both are pipes, made below
-        assert self._process.stdout is not None  # noqa: S101 - likewise
-        self._process.stdin.write(line + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        if not answer:
-            raise RuntimeError("the driver ended; its traceback says why")
-        return answer
+
+class Watchers(Client):
+    """Hold streams open, and say when they were told of a change."""
+
+    def open(self, peer: Peer, requests: Sequence[str]) -> None:
+        self.ask(["open", {"port": peer.port, "requests": requests}])
+
+    def close(self) -> None:
+        self.ask(["close", {}])
+
+    def forget(self) -> None:
+        """Forgets what was told so far."""
+        self.ask(["forget", {}])
+
+    def wait(self, count: int) -> tuple[float, float]:
+        """Waits until so many were told, and returns when the first and the last were, by the monotonic clock."""
+        answer = self.ask(["told", {"count": count}])
+        return answer["first"], answer["last"]
 
 
 @contextmanager
-def run_driver() -> Iterator[Driver]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.driver"],
+def run_client(module: str) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(  # noqa: S603 - a module of ours
+        [sys.executable, "-m", module],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -80,6 +104,18 @@ def run_driver() -> Iterator[Driver]:
         start_new_session=True,
     ) as process:
         try:
-            yield Driver(process)
+            yield process
         finally:
             process.terminate()
+
+
+@contextmanager
+def run_driver() -> Iterator[Driver]:
+    with run_client("benchmarks.driver") as process:
+        yield Driver(process)
+
+
+@contextmanager
+def run_watchers() -> Iterator[Watchers]:
+    with run_client("benchmarks.watchers") as process:
+        yield Watchers(process)

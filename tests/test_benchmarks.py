@@ -1,5 +1,5 @@
 """The benchmark compares programs that give the same answers. Its measurements need a quiet machine, not a test."""
-# [Task]: T083, T106, T146 [From]: specs/performance.md
+# [Task]: T083, T106, T146, T164 [From]: specs/performance.md
 
 import json
 import re
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import crowd, distance, growth, lists, report
+from benchmarks import crowd, distance, growth, lists, peers, report, streams
 from benchmarks.bench import Bench
 from benchmarks.cost import check_agreement
 from benchmarks.load import run_driver
@@ -68,11 +68,26 @@ def test_a_crowd_opens_no_more_sessions_than_the_pool(bench: Bench, monkeypatch:
     assert crowd.tables(figures).count("\n") == len(crowd.CLIENTS) + 2
 
 
+@pytest.mark.requirement("T164")
+def test_each_open_stream_is_told_of_each_kind_of_change(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(peers.POOL, "LIVE_INTERVAL", "0.5")
+    small = {"REST_SECONDS": 0.1, "SETTLE_SECONDS": 0.15, "INTERVAL_SECONDS": 0, "REQUESTS": 20, "AT_ONCE": 2}
+    for name, value in small.items():
+        monkeypatch.setattr(streams, name, value)
+    monkeypatch.setattr(streams, "CROWDS", {"few": (3, 2)})
+    figures = streams.measure(bench)
+
+    told = figures["told"]["few"]
+    assert [case["streams"] for case in told.values()] == [2, 4, 2, 4, 6]
+    assert all(seconds > 0 for case in told.values() for seconds in case["first"])
+    assert streams.tables(figures).count("few") == 4 + len(told)
+
+
 @pytest.mark.requirement("T083")
 def test_the_results_are_shown_as_measured(tmp_path: Path) -> None:
     results = report.load(RESULTS)
 
-    assert set(results) == {"cost", "lists", "distance", "load", "memory", "start", "growth"}
+    assert set(results) == {"cost", "lists", "streams", "distance", "load", "memory", "start", "growth"}
     report.save(tmp_path, results)
     for name in ("results.json", "chart.svg"):
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
