@@ -342,7 +342,10 @@ def test_the_document_describes_the_stream() -> None:
     paths = create_app(make_settings()).openapi()["paths"]
     operation = paths["/api/{user_id}/tasks/events"]["get"]
 
-    assert operation["responses"]["200"]["content"] == {"text/event-stream": {"schema": {"type": "string"}}}
+    (content,) = operation["responses"]["200"]["content"].items()
+    assert content[0] == "text/event-stream"
+    assert content[1]["schema"] == {"type": "string"}
+    assert content[1]["itemSchema"]["properties"].keys() == {"event", "id", "data", "retry"}
     for status in ("401", "403", "422", "429", "503"):
         assert set(operation["responses"][status]["content"]) == {"application/json"}
     assert {"Retry-After"} == set(operation["responses"]["429"]["headers"])
