@@ -127,6 +127,12 @@ async def often(make_database: MakeDatabase) -> AsyncIterator[Service]:
 
 
 @pytest.fixture
+def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes tests of streams quick, since one that pauses after an event ends only then."""
+    monkeypatch.setattr("routes.events.PAUSE_SECONDS", 0)
+
+
+@pytest.fixture
 def always_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes `/ready` check the database each time."""
     monkeypatch.setattr("readiness.GOOD_FOR_SECONDS", 0)

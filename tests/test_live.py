@@ -32,6 +32,8 @@ from tests.streams import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("without_pause")
+
 
 class Workers(NamedTuple):
     """Two workers on one database: one that is told only of what it changes itself, and one that asks often."""
@@ -46,12 +48,6 @@ async def workers(request: pytest.FixtureRequest, make_database: MakeDatabase) -
     own = make_settings(database_url=url, live_interval=NEVER)
     async with running(own) as owns, asking_often(database_url=url) as others:
         yield Workers(owns, others)
-
-
-@pytest.fixture(autouse=True)
-def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the tests quick, since a stream that pauses after an event ends only then."""
-    monkeypatch.setattr("routes.events.PAUSE_SECONDS", 0)
 
 
 @pytest.mark.requirement("T147")

@@ -41,6 +41,8 @@ from tests.streams import (
 )
 from tests.waiting import until
 
+pytestmark = pytest.mark.usefixtures("without_pause")
+
 MakeApp = Callable[..., FastAPI]
 
 
@@ -48,12 +50,6 @@ MakeApp = Callable[..., FastAPI]
 def make_app(tmp_path: Path) -> MakeApp:
     """Makes an application for a server of its own."""
     return lambda **values: create_app(make_settings(database_url=f"sqlite:///{tmp_path}/todo.db", **values))
-
-
-@pytest.fixture(autouse=True)
-def without_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Makes the tests quick, since a stream that pauses after an event ends only then."""
-    monkeypatch.setattr("routes.events.PAUSE_SECONDS", 0)
 
 
 @pytest.mark.requirement("T151")
