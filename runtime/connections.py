@@ -7,11 +7,13 @@ replaces `__new__` of those classes. Other servers are left alone.
 
 import asyncio
 import logging
+import socket
 import time
 from asyncio import Transport
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from struct import unpack, unpack_from
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -22,7 +24,6 @@ from uvicorn.server import ServerState
 
 with suppress(ImportError):  # on Windows
     from fcntl import ioctl
-    from struct import unpack
     from termios import TIOCOUTQ
 
 logger = logging.getLogger(__name__)
@@ -142,14 +143,18 @@ def make_protocol(cls: type, /, *_: Any, server_state: ServerState, **__: Any) -
 H11Protocol.__new__ = HttpToolsProtocol.__new__ = make_protocol  # type: ignore[method-assign,assignment] # uvicorn offers no hook
 
 
-def untaken(transport: Transport) -> int:
-    """Counts the bytes that the client has yet to take: those in uvicorn's buffer, and those in the system's, which
-    may be millions and is the first to shrink.
+def count_bytes(transport: Transport) -> tuple[int, int]:
+    """Counts the bytes that the client has yet to take, in uvicorn's buffer and in the system's (which may hold
+    millions), and those that it has taken: since it came, or where the system doesn't tell, fewer than none.
     """
-    queued = 0
+    left, connection = transport.get_write_buffer_size(), transport.get_extra_info("socket")
     with suppress(NameError, OSError, TypeError, ValueError):  # the system has no such call, or the socket is closed
-        (queued,) = unpack("i", ioctl(transport.get_extra_info("socket"), TIOCOUTQ, b"\0" * 4))
-    return transport.get_write_buffer_size() + queued
+        left += unpack("i", ioctl(connection, TIOCOUTQ, b"\0" * 4))[0]
+    taken = -left
+    with suppress(AttributeError, OSError):  # likewise, or it is no TCP
+        # `tcpi_bytes_acked` of Linux. What is left says too little: of a stream, there may always be as much.
+        (taken,) = unpack_from("Q", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 128), 120)
+    return left, taken
 
 
 async def end_unread(seconds: float) -> None:
@@ -157,20 +162,21 @@ async def end_unread(seconds: float) -> None:
     request unfinished (with httptools, which keeps all of a head).
     """
     loop = asyncio.get_running_loop()
-    # Where bytes were left at the last look: how many, and when the client was last seen to take some.
-    seen: dict[Any, tuple[int, float]] = {}
+    # Where bytes were left at the last look: how many were taken, and at how many looks it was no more. By the clock, a
+    # service that was held up would blame its clients.
+    seen: dict[Any, tuple[int, int]] = {}
     while True:
         await asyncio.sleep(seconds / LOOKS_PER_TIMEOUT)
-        now, before = time.monotonic(), seen
-        seen = {}
+        before, seen = seen, {}
         connections: list[Any] = [one for server in list(servers) for one in list(server.connections)]
         for protocol in [one for one in connections if one.loop is loop]:
-            if left := untaken(protocol.transport):
-                most, since = before.get(protocol, (left, now))
-                seen[protocol] = (left, now if left < most else since)
-                if now - seen[protocol][1] >= seconds:
+            left, taken = count_bytes(protocol.transport)
+            if left:
+                most, looks = before.get(protocol, (taken, -1))
+                seen[protocol] = (taken, 0 if taken > most else looks + 1)
+                if seen[protocol][1] >= LOOKS_PER_TIMEOUT:
                     end(protocol, "read nothing")
-            elif getattr(protocol, "head_bytes", 0) and now - protocol.head_since >= seconds:
+            elif getattr(protocol, "head_bytes", 0) and time.monotonic() - protocol.head_since >= seconds:
                 end(protocol, "has not sent the whole head of its request")
 
 
