@@ -137,10 +137,20 @@ class SQLite:
         ):
             yield session
 
-    def _connect(self, engine: AsyncEngine) -> AsyncConnection:
-        """Returns a connection whose patience with other processes' locks begins now."""
+    @asynccontextmanager
+    async def _connect(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        """Gives a connection whose patience with other processes' locks begins now."""
         self._refuse_torn()
-        return engine.execution_options(lock_deadline=time.monotonic() + self._patience).connect()
+        patient = engine.execution_options(lock_deadline=time.monotonic() + self._patience)
+        async with patient.connect() as connection:
+            try:
+                self._refuse_torn()
+            except DatabaseUnavailable:
+                # One that was opened meanwhile made a new part, which won't fit once the old one is back.
+                if (await connection.get_raw_connection()).info["files"] == self._files():
+                    await connection.invalidate()
+                raise
+            yield connection
 
     @asynccontextmanager
     async def _writing(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
@@ -170,14 +180,21 @@ class SQLite:
             raise taken_away()
 
     def _refuse_torn(self) -> None:
-        """Raises `DatabaseUnavailable` if a part of the open database was taken away: a new part wouldn't
-        fit the rest. A whole new database may be opened.
+        if self._is_torn():
+            raise taken_away()
+
+    def _is_torn(self) -> bool:
+        """Tells whether a part of the open database was taken away: a new part wouldn't fit the rest. A whole new
+        database may be opened.
         """
         found = self._files()
-        for driver, (paths, files) in list(OPENED.items()):
-            is_torn = found[0] is None or not set(found).isdisjoint(files)
-            if paths == self._paths and files != found and is_torn and is_open(driver):
-                raise taken_away()
+        return any(
+            paths == self._paths
+            and files != found
+            and (found[0] is None or not set(found).isdisjoint(files))
+            and is_open(driver)
+            for driver, (paths, files) in list(OPENED.items())
+        )
 
     def _files(self) -> Files:
         return tuple(map(identify, self._paths))
@@ -188,10 +205,12 @@ class SQLite:
         OPENED[connection.driver_connection] = (self._paths, place.info["files"])
 
     def _check_connection(self, _connection: Any, place: Any, _proxy: Any) -> None:
-        """Checks a connection at checkout. On `DisconnectionError` the pool connects anew."""
+        """Checks a connection at checkout. On `DisconnectionError` the pool connects anew, which would make what is
+        missing.
+        """
         # A connection opened while the file was read only stays read only.
         is_outdated = self._is_writable() and not place.info["is_writable"]
-        if is_outdated or place.info["files"] != self._files():
+        if is_outdated or (place.info["files"] != self._files() and not self._is_torn()):
             raise DisconnectionError
 
     def _is_writable(self) -> bool:

@@ -6,7 +6,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -334,6 +334,38 @@ async def test_a_file_that_is_put_back_is_served(file: Path, suffixes: tuple[str
         await expect_unavailable(service)
         for suffix in suffixes:
             beside(file, f"{suffix}.away").rename(beside(file, suffix))
+
+        await expect_service(service)
+
+    assert titles(file) == ["A task", "x", "one", "two"]
+
+
+@pytest.mark.requirement("T109")
+@pytest.mark.parametrize("suffix", ["", *COMPANIONS])
+@pytest.mark.parametrize("moment", ["do_connect", "connect", "checkout"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_file_taken_away_while_one_connects_loses_nothing(
+    file: Path, suffix: str, moment: str, method: str
+) -> None:
+    async with serving(file) as service:
+        engine = service.app.state.database.engine
+        away = beside(file, f"{suffix}.away")
+        user = service.user("a")
+
+        def take_away(*_: Any) -> None:
+            if not away.exists():
+                beside(file, suffix).rename(away)
+
+        async with AsyncExitStack() as stack:
+            idle = engine.pool.checkedin()
+            assert idle > 1
+            for _ in range(idle - (moment == "checkout")):
+                await stack.enter_async_context(engine.connect())
+            event.listen(engine.sync_engine, moment, take_away, insert=True)
+            answer = await (user.get() if method == "GET" else user.post({"title": "lost"}))
+            event.remove(engine.sync_engine, moment, take_away)
+            assert (away.exists(), answer.status_code, answer.json()) == (True, 503, UNAVAILABLE)
+        away.rename(beside(file, suffix))
 
         await expect_service(service)
 
