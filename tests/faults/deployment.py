@@ -84,12 +84,12 @@ class Deployment:
 
     def workers(self) -> list[psutil.Process]:
         """The processes that serve, if it was started with `--workers`."""
-        supervisor = psutil.Process(self.process.process.pid)
-        return [
-            process
-            for process in supervisor.children()
-            if any("spawn_main" in argument for argument in process.cmdline())
-        ]
+        found = []
+        for process in psutil.Process(self.process.process.pid).children():
+            with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+                if any("spawn_main" in argument for argument in process.cmdline()):
+                    found.append(process)
+        return found
 
 
 async def is_ready(client: httpx.AsyncClient, url: str) -> bool:

@@ -4,7 +4,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import asyncpg
@@ -30,8 +30,10 @@ both_ways = pytest.mark.parametrize("arguments", [(), ("--workers", "2")], ids=[
 @asynccontextmanager
 async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url)
-    yield connection
-    await connection.close()
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def wait_until(url: str, count: str, expected: int) -> None:
@@ -50,7 +52,9 @@ async def wait_until_deaf(service: Deployment) -> None:
 
 
 def is_listening(worker: psutil.Process, port: int) -> bool:
-    return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in worker.net_connections("tcp"))
+    with suppress(psutil.NoSuchProcess):  # one with nothing in flight ends at once
+        return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in worker.net_connections("tcp"))
+    return False
 
 
 @both_ways
