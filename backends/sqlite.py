@@ -112,6 +112,7 @@ class SQLite:
         self._places = asyncio.Semaphore(PLACES)
         path = str(self.engine.url.database)
         self._paths = (path, *(os.path.realpath(path) + suffix for suffix in ("-wal", "-shm")))
+        event.listen(self.engine.sync_engine, "do_connect", self._refuse_torn)
         event.listen(self.engine.sync_engine, "connect", self._note_connect)
         event.listen(self.engine.sync_engine, "checkout", self._check_connection)
 
@@ -140,7 +141,6 @@ class SQLite:
     @asynccontextmanager
     async def _connect(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         """Gives a connection whose patience with other processes' locks begins now."""
-        self._refuse_torn()
         patient = engine.execution_options(lock_deadline=time.monotonic() + self._patience)
         async with patient.connect() as connection:
             try:
@@ -179,7 +179,7 @@ class SQLite:
         if written != self._files():
             raise taken_away()
 
-    def _refuse_torn(self) -> None:
+    def _refuse_torn(self, *_: Any) -> None:
         if self._is_torn():
             raise taken_away()
 
