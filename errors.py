@@ -8,6 +8,7 @@ SQL, secret or traceback.
 # [Task]: T062, T063 [From]: specs/api/rest-endpoints.md
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Request, Response, status
@@ -45,6 +46,11 @@ class ServiceUnavailable(Exception):
 
     def count(self) -> None:
         """Counts the error in the metrics, when it is answered."""
+
+
+def first_reason(reasons: Mapping[str, object]) -> str | None:
+    """Returns the first reason to refuse that holds, if one does."""
+    return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 def invalid_request(loc: tuple[str, ...], message: str, kind: str) -> RequestValidationError:

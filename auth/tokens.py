@@ -13,6 +13,7 @@ from jwt.types import Options
 from pydantic_core import from_json
 
 from auth.jwks import SERVED_ALGORITHMS, KeySet
+from errors import first_reason
 from models import USER_ID_LENGTH
 
 MAX_TOKEN_BYTES = 8 * 1024
@@ -208,5 +209,5 @@ def check(header: dict[str, Any], claims: dict[str, Any]) -> None:
         "sub is no user id": not isinstance(subject, str) or not 0 < len(subject) <= USER_ID_LENGTH,
         "sub has a NUL character": "\0" in str(subject),
     }
-    if reason := next((reason for reason, holds in reasons.items() if holds), None):
+    if reason := first_reason(reasons):
         raise InvalidToken(reason)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Dialect, Inspector, Table, inspect, text
 from sqlalchemy.types import NullType, TypeEngine
 
-from errors import StartupError
+from errors import StartupError, first_reason
 from models import Task
 
 TASKS = Task.metadata.tables["task"]
@@ -139,5 +139,5 @@ def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
         f"doesn't let {role} read the table `task_list_version`. Type GRANT SELECT"
         f" ON task_list_version TO {role};": is_up_to_date and facts.may_read_lists is False,
     }
-    if reason := next((reason for reason, holds in reasons.items() if holds), ""):
+    if reason := first_reason(reasons):
         raise StartupError(f"The database of DATABASE_URL {reason}")

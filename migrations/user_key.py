@@ -7,7 +7,7 @@ from sqlalchemy import Connection, text
 
 from config import Settings
 from db import Database
-from errors import ServiceUnavailable, StartupError
+from errors import ServiceUnavailable, StartupError, first_reason
 from migrations import migration_connection
 from models import Task, User
 
@@ -88,6 +88,6 @@ def missing_keys(connection: Connection, settings: Settings) -> list[str]:
         f"{users.role} may not refer to {users.name}. Type GRANT REFERENCES ON {users.name}"
         f" TO {users.role};": not users.may_reference,
     }
-    if missing and (reason := next((reason for reason, holds in reasons.items() if holds), None)):
+    if missing and (reason := first_reason(reasons)):
         raise StartupError(f"USER_TABLE: {reason}")
     return missing
