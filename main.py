@@ -1,5 +1,5 @@
 """Builds the service and its application: `uvicorn main:app`."""
-# [Task]: T052, T069, T078, T092, T096, T097, T110, T113, T114 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
+# [Task]: T052, T069, T078, T092, T096, T097, T110, T113, T114, T173 [From]: specs/database/schema.md, specs/api/rest-endpoints.md, specs/reliability.md
 
 import asyncio
 import gc
@@ -31,7 +31,7 @@ from middleware.require_https import RequireHTTPS
 from middleware.startup import PlainStartupErrors
 from rates import RateLimiter
 from readiness import ReadinessCheck
-from routes import events, health, metrics, tasks
+from routes import docs, events, health, metrics, tasks
 from runtime.connections import end_unread
 from runtime.development import development_secret, print_demo
 from runtime.report import report_settings
@@ -107,6 +107,9 @@ def create_app(settings: Settings) -> FastAPI:
         telemetry=telemetry,
         # `Normalize` serves a trailing slash, so there is nothing to redirect.
         redirect_slashes=False,
+        # `routes/docs.py` has them, without the internet.
+        docs_url=None,
+        redoc_url=None,
         exception_handlers=ERROR_HANDLERS,
         # The outermost first.
         middleware=[
@@ -124,7 +127,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.settings = settings
     state = app.state
     state.database = state.readiness = state.token_verifier = state.live = state.rate_limiter = NotStarted()
-    add_routes(app, tasks.router, events.router, health.router, *([metrics.router] if settings.metrics_token else []))
+    routers = [tasks.router, events.router, health.router, docs.router]
+    add_routes(app, *routers, *([metrics.router] if settings.metrics_token else []))
     return app
 
 

@@ -68,8 +68,8 @@ def read_secret() -> str:
 
 
 async def print_demo(secret: str, algorithm: str) -> None:
-    """Prints a token of a demo user, and a `curl` line with it, as soon as the server listens. Only the first
-    process of a start does so.
+    """Prints a token of a demo user, the link to /docs, and a `curl` line with the token, as soon as the server
+    listens. Only the first process of a start does so.
     """
     if not is_first_of_start():
         return
@@ -82,13 +82,15 @@ async def print_demo(secret: str, algorithm: str) -> None:
                 await asyncio.sleep(0.05)
     hint = "" if address else ", with your server's port in the place of 8000"
     *options, origin = address or ["http://127.0.0.1:8000"]
+    # A browser opens no Unix socket.
+    way = "Make" if options else f"Paste it into Authorize at {origin}/docs, or make"
     now = datetime.now(UTC)
     token = jwt.encode({"sub": DEMO_USER, "iat": now, "exp": now + timedelta(days=7)}, secret, algorithm)
     headers = "-H", f"Authorization: Bearer {token}", "-H", "Content-Type: application/json"
     body = "-d", '{"title": "Try the API"}'
     line = shlex.join(["curl", *options, f"{origin}/api/{DEMO_USER}/tasks", *headers, *body])
     print(  # noqa: T201 - a secret is not for the log
-        f"\nA token of the user {DEMO_USER}:\n\n{token}\n\nMake a task with it{hint}:\n\n{line}\n", flush=True
+        f"\nA token of the user {DEMO_USER}:\n\n{token}\n\n{way} a task with it{hint}:\n\n{line}\n", flush=True
     )
 
 

@@ -368,11 +368,12 @@ def other_users() -> Iterator[Case]:
 def paths_and_methods() -> Iterator[Case]:
     missing = partial(case, status=404, expected=NOT_FOUND)
     for path in (
-        *("/", "//", "/api", "/api/", "/api//tasks", "/API/mallory/tasks", "/api/mallory/Tasks"),
+        *("//", "/api", "/api/", "/api//tasks", "/API/mallory/tasks", "/api/mallory/Tasks"),
         *("/api/mallory", "/api/mallory/tasks//", "/api/mallory/tasks/3//", f"{HERS}/3", "/*"),
         *(f"{HERS}/complete/x", f"{TASKS}%0A", f"{HERS}/complete%0A", "/health/", "/%2e%2e/etc"),
-        *("/.env", "/.git/config", "/todo.db", "/../todo.db", "/docs/../.env", "/metrics"),
-        *("/%00", "/%ff", "/%", "/%zz", "/?", "/;", "/" + "x" * 20_000),
+        *("/.env", "/.git/config", "/todo.db", "/../todo.db", "/docs/../.env", "/metrics", "/redoc", "/docs/"),
+        *("/docs/__init__.py", "/docs/%2e%2e/main.py", "/docs/..%2f..%2fmain.py", "/docs//etc/passwd"),
+        *("/%00", "/%ff", "/%", "/%zz", "/;", "/" + "x" * 20_000),
     ):
         yield missing(path, "GET", path, AUTHORIZED)
     refused = partial(case, status=405, expected=NOT_ALLOWED)
@@ -382,7 +383,7 @@ def paths_and_methods() -> Iterator[Case]:
         *product(("GET", "POST", "PUT", "DELETE", "PROPFIND"), (COMPLETE, "/api/tasks/3/complete")),
         *product(("GET", "PUT", "DELETE", "TRACE"), (BULK, f"{BULK}/", "/api/tasks/bulk")),
         *product(("POST", "PUT", "DELETE", "TRACE"), (EVENTS, f"{EVENTS}/", "/api/tasks/events")),
-        *product(("POST", "DELETE"), ("/health", "/ready", "/openapi.json")),
+        *product(("POST", "DELETE"), ("/health", "/ready", "/openapi.json", "/", "/docs", "/docs/swagger-ui.css")),
     ):
         yield refused(path, method, path, JSON, body=b"{")
 

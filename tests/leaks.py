@@ -36,7 +36,9 @@ class LeakWatch(logging.Handler):
             self._leaks.append(f"{where}: {text}")
 
     def read_answer(self, answer: httpx.Response) -> None:
-        self.read(f"{dict(answer.headers)} {answer.content.decode()}", "an answer")
+        # An image is no text.
+        body = answer.content.decode(errors="replace")
+        self.read(f"{dict(answer.headers)} {body}", "an answer")
 
     def emit(self, record: logging.LogRecord) -> None:
         self.read(self.format(record), f"the log of {record.name}")

@@ -1,5 +1,5 @@
 """HTTP around the endpoints: methods, CORS, slashes, and errors of every kind."""
-# [Task]: T002, T062, T066, T067, T068, T069, T072 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
+# [Task]: T002, T062, T066, T067, T068, T069, T072, T173 [From]: specs/features/task-crud.md, specs/api/rest-endpoints.md
 
 import logging
 from collections.abc import AsyncIterator
@@ -24,6 +24,9 @@ ALLOWED = [
     ("/health", "GET, HEAD, OPTIONS"),
     ("/ready", "GET, HEAD, OPTIONS"),
     ("/openapi.json", "GET, HEAD, OPTIONS"),
+    ("/", "GET, HEAD, OPTIONS"),
+    ("/docs", "GET, HEAD, OPTIONS"),
+    ("/docs/swagger-ui.css", "GET, HEAD, OPTIONS"),
     ("/api/somebody/tasks", "GET, POST, DELETE, HEAD, OPTIONS"),
     ("/api/somebody/tasks/1", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
     ("/api/somebody/tasks/x/", "GET, PUT, PATCH, DELETE, HEAD, OPTIONS"),
@@ -32,9 +35,7 @@ ALLOWED = [
 
 
 @pytest.mark.requirement("T062")
-@pytest.mark.parametrize(
-    "path", ["/", "/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"]
-)
+@pytest.mark.parametrize("path", ["/nothing", "/api", "/api/", "/api/a", "/api/a/tasks/1/2", "/api//tasks", "/health/"])
 @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "BREW"])
 async def test_an_unknown_path_is_404(plain_service: Service, path: str, method: str) -> None:
     response = await plain_service.client.request(method, path)
@@ -71,7 +72,7 @@ async def test_a_proxys_prefix_is_kept_in_locations(service: Service) -> None:
         assert again.json() == created.json()
 
 
-@pytest.mark.requirement("T002", "T068")
+@pytest.mark.requirement("T002", "T068", "T173")
 @pytest.mark.parametrize(("root_path", "prefix"), [("/v1", "/v1"), ("/v1/", "/v1"), ("/", "")])
 async def test_a_location_has_no_double_slash(tmp_path: Path, root_path: str, prefix: str) -> None:
     arguments = ("--root-path", root_path)
@@ -83,6 +84,7 @@ async def test_a_location_has_no_double_slash(tmp_path: Path, root_path: str, pr
         location = (await user.post({"title": "x"})).headers["Location"]
 
         assert location == f"{prefix}/api/me/tasks/1"
+        assert (await client.get("/")).headers["Location"] == f"{prefix}/docs"
         # The proxy takes its prefix off again.
         assert (await user.get(location.removeprefix(prefix))).status_code == 200
 

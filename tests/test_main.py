@@ -50,10 +50,14 @@ def list_kept(folder: Path) -> list[str]:
         pytest.param(("--host", "::1"), id="ipv6"),
     ],
 )
-async def test_the_printed_curl_line_creates_a_task(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+async def test_the_printed_link_and_curl_line_work(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     async with uvicorn_process(tmp_path, *arguments) as server:
         line = (await server.wait_for(r"\n(curl .+)\n"))[1]
         assert '"title":"Try the API"' in await run_curl(line)
+        link = re.search(r" (http://\S+/docs), ", server.output)
+        # No browser opens a Unix socket.
+        assert (link is None) == ("--uds" in arguments)
+        assert link is None or "swagger-ui" in await run_curl(f"curl {shlex.quote(link[1])}")
         secret_file = tmp_path / ".dev-secret"
         assert stat.S_IMODE(secret_file.stat().st_mode) == 0o600
         assert secret_file.read_text() not in server.output

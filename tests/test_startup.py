@@ -95,7 +95,8 @@ async def test_the_demo_says_where_no_port_was_found(
         await print_demo("secret" * 10, "HS256")
 
     hint, _, line = capsys.readouterr().out.splitlines()[-4:-1]
-    assert hint == "Make a task with it, with your server's port in the place of 8000:"
+    assert hint.startswith("Paste it into Authorize at http://127.0.0.1:8000/docs, or make a task with it, with your ")
+    assert hint.endswith(" server's port in the place of 8000:")
     assert line.startswith("curl http://127.0.0.1:8000/api/demo/tasks -H 'Authorization: Bearer ey")
 
 
