@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from http.client import HTTPResponse
 from pathlib import Path
 from random import sample
 from threading import Thread
+from typing import Any
 
 import httpx
 import pytest
@@ -90,7 +91,7 @@ def exchange(port: int, request: bytes) -> httpx.Response:
 
 
 class Process:
-    """A running uvicorn, what it printed so far, and where it listens."""
+    """A running program, what it has printed so far, and where it listens, if it is a uvicorn."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
@@ -128,15 +129,10 @@ class Process:
 
 
 @asynccontextmanager
-async def uvicorn_process(folder: Path, *arguments: str, **environment: str) -> AsyncIterator[Process]:
-    """`uvicorn main:app` in a process of its own, as a newcomer runs it."""
+async def running_process(*command: str, cwd: Path, **options: Any) -> AsyncIterator[Process]:
+    """A program that ends with the block, and prints no secret."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "uvicorn", "main:app", "--app-dir", str(ROOT), "--port", "0"),
-        *arguments,
-        cwd=folder,
-        env=INHERITED | {"PYTHONUNBUFFERED": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        *command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **{"env": INHERITED} | options
     )
     running = Process(process)
     try:
@@ -146,3 +142,11 @@ async def uvicorn_process(folder: Path, *arguments: str, **environment: str) -> 
             process.terminate()
         await running.end()
         watch.read(DEMO.sub("", running.output), "what a process printed")
+
+
+def uvicorn_process(
+    folder: Path, *arguments: str, app: str = "main:app", **environment: str
+) -> AbstractAsyncContextManager[Process]:
+    """`uvicorn main:app` in a process of its own, as a newcomer runs it."""
+    uvicorn = (sys.executable, "-m", "uvicorn", app, "--app-dir", str(ROOT), "--port", "0")
+    return running_process(*uvicorn, *arguments, cwd=folder, env=INHERITED | {"PYTHONUNBUFFERED": "1"} | environment)

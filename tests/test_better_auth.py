@@ -20,15 +20,17 @@ from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.server import pick_port, serving
 from tests.service import StartService, bearer, make_settings, running
-from tests.test_docs import COMMONJS, TSC, TYPESCRIPT
+from tests.snippets import snippets
+from tests.typescript import CLIENT, needs_typescript, transpile
 
 FOLDER = Path(__file__).parent / "better_auth"
 PASSWORD = "correct horse"
 
-pytestmark = pytest.mark.skipif(
+needs_better_auth = pytest.mark.skipif(
     shutil.which("node") is None or not (FOLDER / "node_modules").exists(),
-    reason="Better Auth needs Node.js 20.19+ and: npm ci --prefix tests/better_auth",
+    reason="Better Auth needs Node.js 20.19+ and: npm ci --prefix tests/better_auth --ignore-scripts",
 )
+pytestmark = needs_better_auth
 
 
 @dataclass
@@ -157,16 +159,13 @@ async def test_tasks_go_with_an_account_in_the_same_database(make_database: Make
 @pytest.fixture
 def documented_auth(tmp_path: Path) -> Path:
     """The `lib/auth.ts` of the frontend guide that deletes tasks, as JavaScript with the tests' own configuration."""
-    for name in ("lib/auth.ts", "lib/tasks.ts", "lib/retry.ts"):
-        text = TYPESCRIPT[name].replace("/* your database */", "...(globalThis as any).yours,").replace("@/lib/", "./")
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    (tmp_path / "node_modules").symlink_to(FOLDER / "node_modules")
-    command = [str(TSC), *COMMONJS, "--noCheck", "--rootDir", ".", "lib/auth.ts"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    return tmp_path / "lib/auth.js"
+    (text,) = [text for text in snippets("ts").values() if text.startswith("// lib/auth.ts")]
+    text = text.replace("/* your database */", "...globalThis.yours,").replace("@/lib/todo-api", "./index")
+    transpile(tmp_path, {**CLIENT, "auth.ts": text})
+    return tmp_path / "auth.js"
 
 
+@needs_typescript
 @pytest.mark.requirement("T162")
 async def test_tasks_go_with_an_account_in_another_database(make_database: MakeDatabase, documented_auth: Path) -> None:
     port = pick_port()
@@ -174,7 +173,7 @@ async def test_tasks_go_with_an_account_in_another_database(make_database: MakeD
     settings = make_settings(database_url=await make_database("sqlite"), **by_keys)
     with serving(create_app(settings)) as api_port:
         api = f"http://127.0.0.1:{api_port}"
-        environment = {"PORT": str(port), "AUTH_MODULE": str(documented_auth), "NEXT_PUBLIC_TODO_API": api}
+        environment = {"PORT": str(port), "AUTH_MODULE": str(documented_auth), "TODO_API_URL": api}
         async with better_auth(**environment) as frontend, httpx.AsyncClient(base_url=api) as client:
             path, headers = f"/api/{frontend.user_id}/tasks", bearer(await frontend.token())
             # More than one request deletes.

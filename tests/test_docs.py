@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -14,15 +13,8 @@ from backends.faults import Fault
 from config import Settings
 from main import create_app
 from tests.service import make_settings
-
-ROOT = Path(__file__).parent.parent
-NODE_MODULES = ROOT / "tests/better_auth/node_modules"
-TSC = NODE_MODULES / ".bin/tsc"
-PAGES = {
-    path.relative_to(ROOT).as_posix(): path.read_text()
-    for pattern in ("*.md", "docs/**/*.md", "specs/**/*.md")
-    for path in sorted(ROOT.glob(pattern))
-}
+from tests.snippets import FENCED, PAGES, snippets
+from tests.typescript import EXAMPLE, NODE_MODULES, ROOT, TSC, needs_typescript
 
 SETTINGS = sorted(Settings.model_fields)
 ENDPOINTS = [
@@ -37,40 +29,10 @@ MODULES = [
 ]
 LINKS = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]
 
-TSCONFIG = """{
-  "compilerOptions": {
-    "strict": true, "noEmit": true, "skipLibCheck": true,
-    "target": "es2022", "lib": ["es2023", "dom", "dom.iterable"], "types": [],
-    "module": "preserve", "moduleDetection": "force", "paths": { "@/*": ["./*"] }
-  }
-}"""
-# To run them.
-COMMONJS = ("--target", "es2022", "--module", "commonjs", "--moduleResolution", "bundler", "--types", "")
-# What Next.js and React provide, and what the pages leave to the reader.
-DECLARATIONS = """
-declare const process: { env: Record<string, string | undefined> };
-declare const userId: string;
-declare const token: string;
-declare module "next/headers" { export function headers(): Promise<Headers> }
-declare module "react" {
-  export function useEffect(effect: () => () => void, dependencies: unknown[]): void;
-  export function useState<T>(): [T | undefined, (value: T) => void];
-}
-"""
-
-
-def snippets(language: str) -> dict[str, str]:
-    """The blocks of a language by their file, where the first line names one, or else by their page and line."""
-    found = {}
-    for page, text in PAGES.items():
-        for block in re.finditer(rf"^ *```{language}\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
-            path = re.match(rf"// (\S+\.{language})\b", block[1])
-            line = text.count("\n", 0, block.start()) + 1
-            found[path[1] if path else f"{page}-{line}.{language}"] = block[1]
-    return found
-
-
-TYPESCRIPT = snippets("ts")
+TYPESCRIPT = snippets("ts", "tsx")
+EXCERPT = re.compile(r"// (examples/nextjs/\S+)\n")
+EXCERPTS = [name for name, text in TYPESCRIPT.items() if EXCERPT.match(text)]
+OTHERS = [name for name in TYPESCRIPT if name not in EXCERPTS]
 PYTHON = snippets("py")
 SHELL = snippets("sh")
 
@@ -82,7 +44,7 @@ def first_cells(page: str, heading: str) -> set[str]:
 
 def anchors(text: str) -> set[str]:
     """The anchors that GitHub gives the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -131,26 +93,35 @@ def test_the_link_leads_somewhere(page: str, link: str) -> None:
     assert not anchor or anchor in anchors(target.read_text())
 
 
+@pytest.mark.parametrize("name", EXCERPTS)
+def test_the_excerpt_is_of_the_example(name: str) -> None:
+    """Lines of only `…` stand for what is left out."""
+    first, _, excerpt = TYPESCRIPT[name].partition("\n")
+    rest = (ROOT / first.removeprefix("// ")).read_text()
+    for part in re.split(r"^ *…\n", excerpt, flags=re.MULTILINE):
+        _, found, rest = rest.partition(part)
+        assert found == part
+
+
 @pytest.fixture(scope="module")
 def type_errors(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[str]]:
-    """What `tsc` says of each TypeScript snippet; they are compiled together, since they import each other."""
+    """What `tsc` says of each TypeScript snippet, as a file of the example app."""
     folder = tmp_path_factory.mktemp("frontend")
-    for name, text in {"tsconfig.json": TSCONFIG, "next.d.ts": DECLARATIONS, **TYPESCRIPT}.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
+    shutil.copytree(EXAMPLE / "lib", folder / "lib")
+    shutil.copy(EXAMPLE / "tsconfig.json", folder)
     (folder / "node_modules").symlink_to(NODE_MODULES)
+    for name in OTHERS:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(TYPESCRIPT[name])
 
     process = subprocess.run([TSC, "--pretty", "false"], cwd=folder, capture_output=True, text=True, check=False)
-    errors = {name: re.findall(rf"^{re.escape(name)}\(.*", process.stdout, re.MULTILINE) for name in TYPESCRIPT}
+    errors = {name: re.findall(rf"^{re.escape(name)}\(.*", process.stdout, re.MULTILINE) for name in OTHERS}
     assert bool(process.returncode) == any(errors.values()), process.stdout
     return errors
 
 
-@pytest.mark.skipif(
-    shutil.which("node") is None or not TSC.exists(),
-    reason="TypeScript needs Node.js 20.19+ and: npm ci --prefix tests/better_auth",
-)
-@pytest.mark.parametrize("name", TYPESCRIPT)
+@needs_typescript
+@pytest.mark.parametrize("name", OTHERS)
 def test_the_typescript_is_strict(type_errors: Mapping[str, list[str]], name: str) -> None:
     assert type_errors[name] == []
 

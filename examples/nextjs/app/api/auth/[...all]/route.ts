@@ -1,0 +1,5 @@
+// [Task]: T170 [From]: specs/features/frontend.md
+import { toNextJsHandler } from "better-auth/next-js";
+import { auth } from "@/lib/auth";
+
+export const { GET, POST } = toNextJsHandler(auth);

@@ -1,0 +1,33 @@
+"""Runs and checks TypeScript: the example app's client, and the snippets of the documentation."""
+# [Task]: T165 [From]: specs/features/frontend.md
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples/nextjs"
+CLIENT = {path.name: path.read_text() for path in (EXAMPLE / "lib/todo-api").glob("*.ts") if ".d." not in path.name}
+NODE_MODULES = EXAMPLE / "node_modules"
+TSC = NODE_MODULES / ".bin/tsc"
+
+needs_typescript = pytest.mark.skipif(
+    shutil.which("node") is None or not TSC.exists(),
+    reason="TypeScript needs Node.js 20.19+ and: npm ci --prefix examples/nextjs --ignore-scripts",
+)
+
+TRANSPILE = """
+const ts = require("typescript");
+const compilerOptions = { target: "es2023", module: "commonjs", esModuleInterop: true };
+for (const [name, text] of Object.entries(JSON.parse(process.argv[1])))
+  ts.sys.writeFile(name.replace(".ts", ".js"), ts.transpileModule(text, { compilerOptions }).outputText);
+"""
+
+
+def transpile(folder: Path, sources: dict[str, str]) -> None:
+    """Writes sources into a folder as JavaScript that Node.js runs there; nothing checks their types."""
+    (folder / "node_modules").symlink_to(NODE_MODULES)
+    subprocess.run(["node", "--eval", TRANSPILE, json.dumps(sources)], cwd=folder, check=True)
