@@ -102,7 +102,7 @@ SECTIONS = {
 }
 
 
-def read_arguments() -> argparse.Namespace:
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--sections", type=sections_of, default=list(SECTIONS), metavar="A,B", help=f"of {', '.join(SECTIONS)}"
@@ -122,7 +122,7 @@ def read_arguments() -> argparse.Namespace:
         help="another checkout of the service, for the sections load and lists to measure too",
     )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", metavar="FOLDER")
-    return parser.parse_args()
+    return parser.parse_args(words)
 
 
 def sections_of(text: str) -> list[str]:

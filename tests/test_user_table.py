@@ -25,8 +25,8 @@ from runtime.startup import prepare_database
 from tests.databases import MakeDatabase
 from tests.outside import run_sql
 from tests.service import Service, User, make_settings, running
+from tests.snippets import DROP_USER_KEYS
 from tests.streams import list_id, ready, watching
-from tests.test_docs import PAGES
 from tests.test_migrations import BETTER_AUTH, SHAPE, alembic
 from tests.waiting import until
 
@@ -602,7 +602,7 @@ async def test_the_keys_are_taken_back_as_documented(site: Site) -> None:
     async with running(site.settings()):
         pass
 
-    await site.admin.execute("".join(re.findall(r"ALTER .* DROP CONSTRAINT .*;", PAGES["docs/operations.md"])))
+    await site.admin.execute(DROP_USER_KEYS)
 
     assert await site.keys() == []
     async with running(site.settings(None)) as service:
