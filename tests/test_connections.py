@@ -21,7 +21,7 @@ from main import create_app
 from runtime.connections import MAX_HEAD_BYTES, end_unread
 from tests.corpus import AUTHORIZED, JSON, TASKS
 from tests.leaks import SECRET
-from tests.server import connect, head, serving, uvicorn_process
+from tests.server import connect, head, read_answer, serving, uvicorn_process
 from tests.service import make_settings
 
 MEBIBYTE = 1024 * 1024
@@ -158,7 +158,7 @@ def test_an_unfinished_head_ends_the_connection(tmp_path: Path, caplog: pytest.L
             coding = ("Transfer-Encoding: chunked",) if end else ()
             connection.sendall(head("GET", "/health", *coding) + chunk)
             connection.sendall(end)
-            assert connection.recv(65536).endswith(HEALTHY)
+            assert read_answer(connection).content == HEALTHY
             time.sleep(0.5)
         connection.sendall(b"GET /health HTTP/1.1\r\nHost:")
 
