@@ -76,8 +76,12 @@ const DONE = {
 
 /** What to say if a change failed. After an answer that was lost, or a 5xx, it may have been made after all. */
 export function failureOf(change: Change, error: unknown): string {
-  const isUnknown = error instanceof ApiError && (error.status === 0 || error.status >= 500);
-  return `${subjectOf(change)} ${isUnknown ? "may not have been" : "was not"} ${DONE[change.kind]}.`;
+  return `${subjectOf(change)} ${isOutage(error) ? "may not have been" : "was not"} ${DONE[change.kind]}.`;
+}
+
+/** Whether there was no answer, or one that doesn't say what was done. */
+export function isOutage(error: unknown): boolean {
+  return error instanceof ApiError && (error.status === 0 || error.status >= 500);
 }
 
 function subjectOf(change: Change): string {

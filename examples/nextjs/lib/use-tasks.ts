@@ -8,7 +8,7 @@ import {
   useQueryClient,
 } from "@tanstack/react-query";
 import { useCallback } from "react";
-import { type Change, make, preview, scopeOf } from "./changes";
+import { type Change, isOutage, make, preview, scopeOf } from "./changes";
 import { FIRST_FILTERS, type Filters, queryOf } from "./queries";
 import { ApiError, type Page, type TodoApi } from "./todo-api";
 
@@ -38,7 +38,7 @@ export function createCache(firstPage?: Page): QueryClient {
 
 /** Whether the same request may work later. */
 export function isTemporary(error: unknown): boolean {
-  return error instanceof ApiError && (error.status === 0 || error.status === 429 || error.status >= 500);
+  return isOutage(error) || (error instanceof ApiError && error.status === 429);
 }
 
 /** The list as the service has it, page by page, and as it will be with all changes that are under way. */
