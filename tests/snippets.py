@@ -2,10 +2,10 @@
 # [Task]: T077 [From]: specs/api/rest-endpoints.md
 
 import re
-from pathlib import Path
 from textwrap import dedent
 
-ROOT = Path(__file__).parent.parent
+from tests.server import ROOT
+
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text()
     for pattern in ("*.md", "docs/**/*.md", "specs/**/*.md", "examples/*.md")

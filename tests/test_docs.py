@@ -12,9 +12,10 @@ import pytest
 from backends.faults import Fault
 from config import Settings
 from main import create_app
+from tests.server import ROOT
 from tests.service import make_settings
 from tests.snippets import FENCED, PAGES, snippets
-from tests.typescript import EXAMPLE, NODE_MODULES, ROOT, TSC, needs_typescript
+from tests.typescript import EXAMPLE, NODE_MODULES, TSC, needs_typescript
 
 SETTINGS = sorted(Settings.model_fields)
 ENDPOINTS = [

@@ -37,8 +37,9 @@ from migrations import CONFIG_FILE
 from routes import task_route
 from runtime import connections
 from tests.databases import load_pgserver
+from tests.server import ROOT
 from tests.service import make_settings
-from tests.snippets import PAGES, PROSE, ROOT, SHELL, UNTAKEN
+from tests.snippets import PAGES, PROSE, SHELL, UNTAKEN
 
 pytestmark = pytest.mark.requirement("T077")
 

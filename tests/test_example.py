@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import sys
@@ -20,24 +19,17 @@ import pytest
 from tests.leaks import watch
 from tests.server import ROOT, Process, pick_port, running_process
 from tests.service import bearer
+from tests.typescript import EXAMPLE, needs_typescript
 from tests.waiting import until
 
-APP = ROOT / "examples/nextjs"
-
-pytestmark = [
-    pytest.mark.requirement("T172"),
-    pytest.mark.skipif(
-        shutil.which("node") is None or not (APP / "node_modules").exists(),
-        reason="the example needs Node.js 20.19+ and: npm ci --prefix examples/nextjs --ignore-scripts",
-    ),
-]
+pytestmark = [pytest.mark.requirement("T172"), needs_typescript]
 
 
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A folder that Postgres's user can enter, too, where the tests are root's."""
     with suppress(FileNotFoundError):
-        if psutil.pid_exists(json.loads((APP / ".next/dev/lock").read_text())["pid"]):
+        if psutil.pid_exists(json.loads((EXAMPLE / ".next/dev/lock").read_text())["pid"]):
             pytest.skip("the example is running, and Next.js runs once in a folder")
     with tempfile.TemporaryDirectory(prefix="todo-api-") as folder:
         Path(folder).chmod(0o755)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.server import ROOT
+
 EXAMPLE = ROOT / "examples/nextjs"
 CLIENT = {path.name: path.read_text() for path in (EXAMPLE / "lib/todo-api").glob("*.ts") if ".d." not in path.name}
 NODE_MODULES = EXAMPLE / "node_modules"

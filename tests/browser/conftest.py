@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.browser.browser import CHROMIUM, Browser, Person, running_browser
-from tests.browser.stack import APP, Stack, build, running_stack
+from tests.browser.stack import Stack, build, running_stack
 from tests.databases import MakeDatabase
+from tests.typescript import EXAMPLE
 
 
 def has_node() -> bool:
@@ -17,7 +18,7 @@ def has_node() -> bool:
     return bool(shutil.which("node")) and subprocess.run(["node", "-e", script], check=False).returncode == 0
 
 
-IS_POSSIBLE = bool(CHROMIUM) and (APP / "node_modules/playwright-core").exists() and has_node()
+IS_POSSIBLE = bool(CHROMIUM) and (EXAMPLE / "node_modules/playwright-core").exists() and has_node()
 
 
 @pytest.fixture(scope="session")

@@ -16,27 +16,27 @@ import httpx
 
 from tests.browser.proxy import LossyProxy, lossy_proxy
 from tests.leaks import SECRET
-from tests.server import ROOT, Process, pick_port, uvicorn_process
+from tests.server import Process, pick_port, uvicorn_process
+from tests.typescript import EXAMPLE
 from tests.waiting import until
 
-APP = ROOT / "examples/nextjs"
-NEXT = ("node", str(APP / "node_modules/next/dist/bin/next"))
+NEXT = ("node", str(EXAMPLE / "node_modules/next/dist/bin/next"))
 ENVIRONMENT = {"PATH": os.environ["PATH"], "NEXT_TELEMETRY_DISABLED": "1", "BETTER_AUTH_SECRET": SECRET}
 
 
 def build() -> None:
     """Builds the app, unless the last build is of just these files."""
-    folders = [APP / name for name in ("app", "components", "lib")]
+    folders = [EXAMPLE / name for name in ("app", "components", "lib")]
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    files += [path for path in APP.iterdir() if path.suffix in {".ts", ".json"}]
+    files += [path for path in EXAMPLE.iterdir() if path.suffix in {".ts", ".json"}]
     digest = sha256()
     for path in sorted(files):
         digest.update(f"{path}\n{path.read_text()}\n".encode())
-    built = APP / ".next/tests-built"
+    built = EXAMPLE / ".next/tests-built"
     if built.exists() and built.read_text() == digest.hexdigest():
         return
     built.unlink(missing_ok=True)
-    run = subprocess.run([*NEXT, "build"], cwd=APP, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    run = subprocess.run([*NEXT, "build"], cwd=EXAMPLE, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
     built.write_text(digest.hexdigest())
 
@@ -111,7 +111,7 @@ async def next_server(port: int, **environment: str) -> AsyncIterator[None]:
     """`next start`, ended with all that it started."""
     process = await asyncio.create_subprocess_exec(
         *(*NEXT, "start", "-H", "127.0.0.1", "-p", str(port)),
-        cwd=APP,
+        cwd=EXAMPLE,
         env=ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
