@@ -17,7 +17,7 @@ import uvicorn
 from sqlalchemy import make_url
 
 from migrations import ADVISORY_LOCK
-from runtime.signals import ending_at_once, limit_stop
+from runtime.signals import calling_at_stop, ending_at_once, limit_stop
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.proxy import Proxy, proxy_to
@@ -194,6 +194,21 @@ def test_a_stop_that_uvicorn_has_noted_counts(monkeypatch: pytest.MonkeyPatch) -
             with ending_at_once():
                 assert raised == expected
             assert signal.getsignal(signal.SIGINT) == signal.getsignal(signal.SIGTERM) == server.handle_exit
+
+
+@pytest.mark.requirement("T151")
+async def test_a_handler_that_was_set_meanwhile_stays() -> None:
+    before, calls = signal.getsignal(signal.SIGTERM), list[str]()
+    with handled_by(server := uvicorn.Server(uvicorn.Config("main:app", log_config=None))):
+        with calling_at_stop(lambda: calls.append("stop")):
+            signal.raise_signal(signal.SIGINT)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        assert signal.getsignal(signal.SIGINT) == server.handle_exit
+        assert signal.signal(signal.SIGTERM, server.handle_exit) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) == before
+    await asyncio.sleep(0)
+    assert server.should_exit
+    assert calls == ["stop"]
 
 
 @pytest.mark.requirement("T092")
