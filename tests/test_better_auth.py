@@ -4,7 +4,6 @@
 import asyncio
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,13 +20,13 @@ from tests.leaks import SECRET
 from tests.server import pick_port, serving
 from tests.service import StartService, bearer, make_settings, running
 from tests.snippets import snippets
-from tests.typescript import CLIENT, needs_typescript, transpile
+from tests.typescript import CLIENT, HAS_NODE, needs_typescript, transpile
 
 FOLDER = Path(__file__).parent / "better_auth"
 PASSWORD = "correct horse"
 
 needs_better_auth = pytest.mark.skipif(
-    shutil.which("node") is None or not (FOLDER / "node_modules").exists(),
+    not HAS_NODE or not (FOLDER / "node_modules").exists(),
     reason="Better Auth needs Node.js 20.19+ and: npm ci --prefix tests/better_auth --ignore-scripts",
 )
 pytestmark = needs_better_auth

@@ -15,8 +15,16 @@ CLIENT = {path.name: path.read_text() for path in (EXAMPLE / "lib/todo-api").glo
 NODE_MODULES = EXAMPLE / "node_modules"
 TSC = NODE_MODULES / ".bin/tsc"
 
+
+def has_node() -> bool:
+    script = "const [a, b] = process.versions.node.split('.'); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)"
+    return bool(shutil.which("node")) and subprocess.run(["node", "-e", script], check=False).returncode == 0
+
+
+HAS_NODE = has_node()
+
 needs_typescript = pytest.mark.skipif(
-    shutil.which("node") is None or not TSC.exists(),
+    not HAS_NODE or not TSC.exists(),
     reason="TypeScript needs Node.js 20.19+ and: npm ci --prefix examples/nextjs --ignore-scripts",
 )
 

@@ -1,8 +1,6 @@
 """The app, once for all tests, for each way in which the service verifies tokens; a browser; and people."""
 # [Task]: T170, T171 [From]: specs/features/frontend.md
 
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 
 import pytest
@@ -10,15 +8,9 @@ import pytest
 from tests.browser.browser import CHROMIUM, Browser, Person, running_browser
 from tests.browser.stack import Stack, build, running_stack
 from tests.databases import MakeDatabase
-from tests.typescript import EXAMPLE
+from tests.typescript import HAS_NODE, NODE_MODULES
 
-
-def has_node() -> bool:
-    script = "const [a, b] = process.versions.node.split('.'); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)"
-    return bool(shutil.which("node")) and subprocess.run(["node", "-e", script], check=False).returncode == 0
-
-
-IS_POSSIBLE = bool(CHROMIUM) and (EXAMPLE / "node_modules/playwright-core").exists() and has_node()
+IS_POSSIBLE = bool(CHROMIUM) and (NODE_MODULES / "playwright-core").exists() and HAS_NODE
 
 
 @pytest.fixture(scope="session")

@@ -17,10 +17,10 @@ import httpx
 from tests.browser.proxy import LossyProxy, lossy_proxy
 from tests.leaks import SECRET
 from tests.server import Process, pick_port, uvicorn_process
-from tests.typescript import EXAMPLE
+from tests.typescript import EXAMPLE, NODE_MODULES
 from tests.waiting import until
 
-NEXT = ("node", str(EXAMPLE / "node_modules/next/dist/bin/next"))
+NEXT = ("node", str(NODE_MODULES / "next/dist/bin/next"))
 ENVIRONMENT = {"PATH": os.environ["PATH"], "NEXT_TELEMETRY_DISABLED": "1", "BETTER_AUTH_SECRET": SECRET}
 
 
