@@ -74,6 +74,12 @@ class DatabaseTarget:
     def is_sqlite(self) -> bool:
         return self.url.get_backend_name() == "sqlite"
 
+    @property
+    def place(self) -> str:
+        """The file, or the database and its hosts, without a user or password."""
+        name, hosts = self.url.database, ", ".join(map(str, self.hosts))
+        return f"the file {name}" if self.is_sqlite else f"{name or 'named as its user'} at {hosts}"
+
 
 def parse_database_url(text: str) -> DatabaseTarget:
     """Reads a database URL with libpq query parameters (PostgreSQL 18, section 32.1.2).

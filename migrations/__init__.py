@@ -10,7 +10,7 @@ import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -32,8 +32,12 @@ DATABASE_ERRORS = (asyncpg.PostgresError, SQLAlchemyError, CommandError, Service
 async def upgrade_schema(settings: Settings) -> None:
     """Runs the pending migrations. Raises `StartupError` if one fails."""
     async with migration_connection(settings) as connection:
-        config = Config(toml_file=CONFIG_FILE, attributes={"connection": connection.sync_connection})
-        await connection.run_sync(lambda _: command.upgrade(config, "head"))
+        await connection.run_sync(upgrade)
+
+
+def upgrade(connection: Connection) -> None:
+    """Runs the pending migrations in this connection's transaction."""
+    command.upgrade(Config(toml_file=CONFIG_FILE, attributes={"connection": connection}), "head")
 
 
 @asynccontextmanager

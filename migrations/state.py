@@ -34,7 +34,10 @@ SELECT current_setting('server_encoding') AS encoding, quote_ident(current_user)
 
 HAS_TRIGGERS = text("SELECT count(*) = 3 FROM sqlite_master WHERE type = 'trigger' AND name LIKE 'task_list_version_%'")
 
-MOVE_TASKS = "Name another database in DATABASE_URL, or move the table away: ALTER TABLE task RENAME TO other_task;"
+# What becomes of another program's table `task`.
+MOVED = "other_task"
+MOVE_TASKS = f"Name another database in DATABASE_URL, or move the table away: ALTER TABLE task RENAME TO {MOVED};"
+COPY_TASKS = "uv run python -m commands.copy_tasks"
 FORGET_VERSION = "uv run alembic stamp --purge base"
 
 
@@ -66,12 +69,11 @@ class Facts(NamedTuple):
 
 
 def read_facts(connection: Connection) -> Facts:
-    """Reads all facts from one snapshot, since another process may be creating the tables."""
+    """Reads all facts. Another process may be creating the tables, so the transaction should have one snapshot."""
     found: dict[str, Any] = {}
     if connection.dialect.name == "postgresql":
         found = dict(connection.execute(READ_FACTS).mappings().one())
     else:
-        connection.exec_driver_sql("BEGIN")
         found["has_triggers"] = connection.scalar(HAS_TRIGGERS)
     inspector = inspect(connection)
     if inspector.has_table(VERSION_TABLE) and found.get("may_read_version", True):
@@ -116,8 +118,9 @@ def refuse_misfits(facts: Facts, *, will_migrate: bool) -> None:
         f" GRANT USAGE, CREATE ON SCHEMA public TO {role};": schema is None,
         f"doesn't let {role} read the schema's version. Type GRANT SELECT"
         f" ON {VERSION_TABLE} TO {role};": facts.may_read_version is False,
-        f"has a table `task` already, which isn't this service's. {MOVE_TASKS} If it is the service's own, and only its"
-        f" version is lost: uv run alembic stamp {HEAD}": not revision and facts.fits is not None,
+        f"has a table `task` already, which isn't this service's. {MOVE_TASKS} To move it away and copy its tasks:"
+        f" {COPY_TASKS}. If it is the service's own, and only its version is lost: uv run alembic stamp"
+        f" {HEAD}": not revision and facts.fits is not None,
         f"has the schema's revision {revision}, which isn't this service's. {MOVE_TASKS} ALTER TABLE {VERSION_TABLE}"
         " RENAME TO other_version;": not is_behind and not is_up_to_date,
         f"has {found}; this code needs {HEAD}. Run `uv run alembic upgrade head`, or set"

@@ -15,8 +15,6 @@ QUOTES = "\"'`\u201c\u201d\u2018\u2019"
 def report_settings(settings: Settings) -> None:
     """Logs the settings in force on one line, without a secret, a user or a password, and likely mistakes."""
     target, algorithm = settings.database, settings.jwt_algorithm
-    name, hosts = target.url.database, ", ".join(map(str, target.hosts))
-    place = f"the file {name}" if target.is_sqlite else f"{name or 'named as its user'} at {hosts}"
     keys = {
         f"the secret of BETTER_AUTH_SECRET ({algorithm})": settings.better_auth_secret,
         f"the keys published at {settings.published_keys_url}": settings.published_keys_url,
@@ -29,7 +27,7 @@ def report_settings(settings: Settings) -> None:
     }
     logger.info(
         "In force: the database is %s; tokens are verified by %s; browsers may call from %s%s; /docs describes the API",
-        f"{place} ({target.url.get_driver_name()})",
+        f"{target.place} ({target.url.get_driver_name()})",
         " and ".join(key for key, is_used in keys.items() if is_used),
         ", ".join(settings.allowed_origins) or "nowhere",
         "".join(rule for rule, is_used in rules.items() if is_used),

@@ -82,6 +82,8 @@ async def find_facts(database: Database) -> Facts:
     # On SQLite, `begin_immediate` would wait for the write lock.
     options = {"isolation_level": "REPEATABLE READ"} if database.is_postgres else {"is_single_statement": True}
     async with database.engine.execution_options(**options).connect() as connection:
+        if not database.is_postgres:
+            await connection.exec_driver_sql("BEGIN")
         return await connection.run_sync(read_facts)
 
 

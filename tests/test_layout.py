@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("", "auth/", "backends/", "middleware/", "migrations/", "routes/", "runtime/")
+FOLDERS = ("", "auth/", "backends/", "middleware/", "migrations/", "routes/", "runtime/", "commands/")
 # From top to bottom: a module imports from its own layer and those below.
 LAYERS = (
     {"main", "migrations.env"},
-    {"routes", "middleware", "runtime"},
+    {"routes", "middleware", "runtime", "commands"},
     {"auth", "readiness", "migrations"},
     {"live", "db", "statements", "schemas"},
     {"backends", "models", "config", "env_file", "origins", "rates"},
