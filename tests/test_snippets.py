@@ -1,13 +1,11 @@
 """The snippets of the documentation work as they are written."""
 # [Task]: T077 [From]: specs/api/rest-endpoints.md
 
-import asyncio
 import json
-import os
 import re
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.databases import MakeDatabase
 from tests.leaks import SECRET
 from tests.redis import redis_server
-from tests.server import Process, pick_port, running_process, uvicorn_process
+from tests.server import Process, running_process, uvicorn_process
 from tests.service import Service, StartService, make_settings, make_token, running
-from tests.snippets import FIRST_STEPS, MOUNTED, NEXT_ID, NGINX, PROSE, RAISE_VERSIONS, READ_TOKEN, SCRAPE
-from tests.waiting import BOUND_SECONDS
+from tests.snippets import FIRST_STEPS, MOUNTED, NEXT_ID, PROSE, RAISE_VERSIONS, READ_TOKEN, SCRAPE
 
 pytestmark = pytest.mark.requirement("T077")
 
-NGINX_PROGRAM = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl isn't installed")
 
 
@@ -168,7 +164,7 @@ async def test_a_rate_limit_is_told_as_in_the_example(start: StartService) -> No
 
 
 async def test_redis_needs_no_more_rights_than_these(start: StartService) -> None:
-    rights = re.findall(r"`(~LIMITS[^`]+)`", PROSE["docs/hosts.md"])[0].split()
+    rights = re.findall(r"`(~LIMITS[^`]+)`", PROSE["docs/servers.md"])[0].split()
     with redis_server() as server:
         password = "a-password-of-the-service"
         redis.Redis.from_url(server.url).acl_setuser(
@@ -193,67 +189,3 @@ async def test_prometheus_finds_the_metrics(start: StartService) -> None:
 
     names = {family.name for family in text_string_to_metric_families(answer.text)}
     assert "todo_http_requests_seconds" in names
-
-
-@asynccontextmanager
-async def nginx(folder: Path, service: str) -> AsyncIterator[str]:
-    """The origin of an nginx with the server of the page, in front of this service."""
-    assert NGINX_PROGRAM
-    port = pick_port()
-    version = await run_shell(f"{NGINX_PROGRAM} -v", folder)
-    server = NGINX
-    if tuple(map(int, re.findall(r"\d+", version)[:3])) < (1, 25, 1):
-        # As the page says.
-        old = re.findall(r"http2 on;\s+# before nginx 1\.25\.1: (.*)", server)[0]
-        server = re.sub(r"http2 on;.*", "", server).replace("listen 443 ssl;", old)
-    assert "listen 443 ssl" in server
-    temporary = "".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    (folder / "nginx.conf").write_text(f"""
-        daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
-        events {{}}
-        http {{
-            access_log off; {temporary}
-            ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
-            upstream todo {{ server {service.removeprefix("http://")}; keepalive 8; }}
-            {server.replace("listen 443", f"listen 127.0.0.1:{port}")}
-        }}""")
-    command = (NGINX_PROGRAM, "-e", "stderr", "-p", f"{folder}", "-c", f"{folder}/nginx.conf")
-    async with running_process(*command, cwd=folder) as process:
-        while not await is_open(port):
-            assert process.process.returncode is None, process.output
-            await asyncio.sleep(0.01)
-        yield f"https://127.0.0.1:{port}"
-    assert "[" not in process.output, process.output
-
-
-async def is_open(port: int) -> bool:
-    try:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return False
-    writer.close()
-    return True
-
-
-@pytest.mark.skipif(NGINX_PROGRAM is None, reason="nginx isn't installed")
-@needs_curl
-async def test_streams_pass_the_nginx_of_the_page(tmp_path: Path, tls: Any) -> None:
-    settings = {"BETTER_AUTH_SECRET": SECRET, "REQUIRE_HTTPS": "true"}
-    token = make_token("u")
-    curl = f"curl --http2 -sS --cacert {tmp_path}/cert.pem -H 'Authorization: Bearer {token}'"
-    async with (
-        uvicorn_process(tmp_path, **settings) as server,
-        nginx(tmp_path, await server.url()) as origin,
-        shell(f"exec {curl} -N {origin}/api/tasks/events", tmp_path) as stream,
-    ):
-        await stream.wait_for("event: ready")
-
-        made = await run_shell(f'{curl} -i {origin}/api/tasks --json \'{{"title": "A task"}}\'', tmp_path)
-
-        assert made.startswith("HTTP/2 201")
-        assert "strict-transport-security: " in made
-        # A proxy that buffers would never tell.
-        async with asyncio.timeout(BOUND_SECONDS):
-            await stream.wait_for("event: changed")
