@@ -27,7 +27,10 @@ export function connectionOf(userId: string): Connection {
 export function todoApiOf(userId: string): TodoApi {
   const fetchToken = async () =>
     isSecretShared ? signToken(userId) : (await auth.api.getToken({ headers: await headers() })).token;
-  return createTodoApi({ ...connectionOf(userId), fetchToken, attempts: 1 });
+  const connection = connectionOf(userId);
+  // Inside a container, the address that browsers use may lead elsewhere.
+  const url = process.env.TODO_API_INTERNAL_URL ?? connection.url;
+  return createTodoApi({ ...connection, url, fetchToken, attempts: 1 });
 }
 
 /** A token that the service verifies by the secret that it shares with Better Auth. */
