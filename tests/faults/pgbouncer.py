@@ -1,5 +1,5 @@
 """A real PgBouncer in transaction mode, with fewer server connections than clients."""
-# [Task]: T094 [From]: specs/reliability.md
+# [Task]: T094, T178 [From]: specs/reliability.md, specs/features/hosting.md
 
 import asyncio
 import os
@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from sqlalchemy import make_url
 
@@ -81,6 +82,12 @@ class PgBouncer:
             return False
         writer.close()
         return True
+
+    def clients(self) -> int:
+        """How many connections it has from its clients."""
+        assert self._process
+        connections = psutil.Process(self._process.pid).net_connections("tcp")
+        return sum(one.laddr.port == self._port and one.status == psutil.CONN_ESTABLISHED for one in connections)
 
     async def stop(self, *, kill: bool = False) -> None:
         """Ends it at once, with all its connections."""

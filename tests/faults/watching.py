@@ -7,6 +7,7 @@ epoch. A client must not rely on that; the verdict does, to find the first event
 
 import asyncio
 import re
+import ssl
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -61,7 +62,12 @@ class Watcher:
     # The seconds for which its tokens are valid.
     validity: tuple[float, float] = (1000, 1000)
     now: Callable[[], float] = time.monotonic
+    # Of the client, if there is TLS on the port.
+    tls: ssl.SSLContext | None = None
+    # The statuses with which it may be told to come back later.
+    later: tuple[bytes, ...] = (b"503",)
     is_open: bool = False
+    openings: list[float] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
     ends: list[End] = field(default_factory=list)
     refusals: int = 0
@@ -86,12 +92,12 @@ class Watcher:
         token = make_token(self.user_id, exp=expires_at)
         path = f"/api/{self.user_id}/tasks/events"
         request = head("GET", path, f"Authorization: Bearer {token}", f"Last-Event-ID: {self.last_id}")
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=self.tls)
         try:
             writer.write(request)
             error = await self._read(reader)
         finally:
-            writer.close()
+            writer.transport.abort()  # with TLS, `close` would wait for the other side
         if self.is_open:
             self.is_open = False
             self.ends.append(End(self.now(), time.time() > expires_at - CLOCK_SECONDS, error))
@@ -102,9 +108,10 @@ class Watcher:
             status = (await reader.readuntil(b"\r\n\r\n")).split()[1]
             if status != b"200":
                 self.refusals += 1
-                self.wrong += [] if status == b"503" else [f"{status!r}"]
+                self.wrong += [] if status in self.later else [f"{status!r}"]
                 return ""
             self.is_open = True
+            self.openings.append(self.now())
             # Chunks (RFC 9112, section 7.1), of which the last is empty.
             while True:
                 async with asyncio.timeout(SILENCE_SECONDS):
