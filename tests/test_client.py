@@ -1,5 +1,5 @@
 """The typed client of the example app, run by Node.js against the service, keeps its promises."""
-# [Task]: T025, T090, T132, T137, T138, T148, T149, T151, T152, T165, T166, T167, T168, T169 [From]: specs/features/authentication.md, specs/reliability.md, specs/features/task-crud.md, specs/features/live-changes.md, specs/features/frontend.md
+# [Task]: T025, T090, T132, T137, T138, T148, T149, T151, T152, T165, T166, T167, T168, T169, T185 [From]: specs/features/authentication.md, specs/reliability.md, specs/features/task-crud.md, specs/features/live-changes.md, specs/features/frontend.md, specs/features/moving.md
 
 import json
 import os
@@ -18,7 +18,7 @@ from tests.server import serving
 from tests.service import make_settings, make_token
 from tests.test_better_auth import better_auth, needs_better_auth
 from tests.test_docs import TYPESCRIPT
-from tests.typescript import CLIENT, EXAMPLE, NODE_MODULES, needs_typescript, transpile
+from tests.typescript import CLIENT, EXAMPLE, NODE_MODULES, needs_typescript, transpile, write_javascript
 from tests.waiting import BOUND_SECONDS
 
 pytestmark = needs_typescript
@@ -65,7 +65,7 @@ const forever = (request, { signal }) =>
   new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
 
 const client = require("./index.js");
-const { createTodoApi, newKey, tokenFrom } = client;
+const { createTodoApi, exportTasks, importTasks, newKey, tokenFrom } = client;
 const { TOKEN: token, SHORT_TOKEN: shortToken, USER: userId, TODO_API_URL: url } = process.env;
 let asked = 0;
 const tokens = [];
@@ -75,6 +75,7 @@ const api = open();
 
 // A token that nobody verifies.
 const made = (claims) => `.${Buffer.from(JSON.stringify(claims)).toString("base64url")}.`;
+const contents = (tasks) => tasks.map(({ title, description, completed }) => ({ title, description, completed }));
 const titles = (tasks) => tasks.map(({ title }) => title);
 const keys = () => sent.map(({ headers }) => headers.get("Idempotency-Key")).filter(Boolean);
 const told = ({ name, message, status, detail, retryAfter }) => ({ name, message, status, detail, retryAfter });
@@ -661,6 +662,144 @@ def test_a_page_names_the_next_and_counts(run: Run) -> None:
     assert first == [["c", "b"], {"total": 3}]
     assert second == [["a"], {"total": 3}]
     assert plain == ["tasks"]
+
+
+# --- moving
+
+# As a page exports and imports, by the snippet of the guide.
+MOVE = """
+const { linkTo, load } = require("./guide.js");
+const exported = async (api) => (await fetch(new Request(await linkTo(api)))).text();
+const imported = (api, text) => load(api, new File([text], "tasks.json"));
+"""
+
+
+@pytest.fixture(scope="module")
+def guide(client: Path) -> Path:
+    """The folder of the client, with the snippet of the guide."""
+    (snippet,) = [text for text in TYPESCRIPT.values() if "importTasks(" in text]
+    write_javascript(client, {"guide.ts": snippet.replace("@/lib/todo-api", "./index")})
+    return client
+
+
+@pytest.mark.requirement("T185")
+def test_all_tasks_move_to_another_account_once(guide: Path, port: int) -> None:
+    ada, bob = uuid4().hex, uuid4().hex
+    same, counts, moved, keys = run_page(
+        guide,
+        port,
+        f"""{MOVE}
+        const tasks = Array.from({{ length: 1001 }}, (_, number) => ({{
+          title: `Task ${{number}}`, description: number % 3 ? `${{number}}` : null, completed: number % 2 === 0,
+        }}));
+        await api.createAll(tasks);
+        const text = await exported(api);
+        const same = JSON.stringify(JSON.parse(text)) === JSON.stringify(await api.all());
+        const other = open({{ userId: process.env.OTHER, fetchToken: async () => process.env.OTHERS }});
+        sent.length = 0;
+        fates.push(lose);
+        const counts = [await imported(other, text), await imported(other, text)];
+        const moved = JSON.stringify(contents(await other.all())) === JSON.stringify(tasks);
+        return [same, counts, moved, keys()];
+        """,
+        USER=ada,
+        TOKEN=make_token(ada),
+        OTHER=bob,
+        OTHERS=make_token(bob),
+    )
+
+    assert (same, counts, moved) == (True, [1001, 1001], True)
+    assert [keys.count(key) for key in dict.fromkeys(keys)] == [3] + [2] * 10
+
+
+@pytest.mark.requirement("T185")
+def test_an_import_that_was_cut_off_goes_on(run: Run) -> None:
+    status, found, again = run("""
+        const tasks = Array.from({ length: 250 }, (_, number) => ({ title: `Task ${number}` }));
+        fates.push(send, lose);
+        const error = await faultOf(importTasks(open({ attempts: 1 }), JSON.stringify(tasks)));
+        await importTasks(api, JSON.stringify(tasks));
+        const found = titles(await api.all());
+        await importTasks(api, JSON.stringify(tasks), newKey());
+        return [error.status, found, (await api.all()).length];
+    """)
+
+    assert status == 0
+    assert found == [f"Task {number}" for number in range(250)]
+    assert again == 500
+
+
+@pytest.mark.requirement("T185")
+def test_texts_of_any_kind_and_size_move(run: Run) -> None:
+    same, requests = run("""
+        const odd = ["\\ufeff", "\\u200b", "😀".repeat(200), "\\u001fa", '"\\\\'];
+        const large = Array.from({ length: 40 }, () => ({ title: "Large", description: "😀".repeat(1000) }));
+        await api.createAll([...odd.map((title) => ({ title, description: "" })), ...large]);
+        const text = await exportTasks(api);
+        sent.length = 0;
+        await importTasks(api, text);
+        const requests = sent.length;
+        const all = contents(await api.all());
+        return [JSON.stringify(all.slice(0, 45)) === JSON.stringify(all.slice(45)), requests];
+    """)
+
+    assert (same, requests) == (True, 3)
+
+
+@pytest.mark.requirement("T185")
+def test_a_limit_of_requests_is_waited_for(run: Run) -> None:
+    found = run("""
+        const busy = (seconds) => answer(429, {}, seconds && { "Retry-After": seconds });
+        fates.push(busy("7"), busy("60"), send, busy("7"));
+        await importTasks(api, '[{ "title": "Milk" }]');
+        const text = await exportTasks(api);
+        fates.push(busy("61"), busy());
+        const errors = [await faultOf(exportTasks(api)), await faultOf(importTasks(api, text))];
+        const gone = AbortSignal.abort();
+        const before = sent.length;
+        errors.push(await faultOf(exportTasks(api, gone)), await faultOf(importTasks(api, text, "key", gone)));
+        const told = errors.map(({ status, name }) => status ?? name);
+        return [titles(JSON.parse(text)), pauses, told, sent.length - before];
+    """)
+
+    assert found == [["Milk"], [7000, 60_000, 7000], [429, 429, "AbortError", "AbortError"], 0]
+
+
+NOT_AN_EXPORT = "This file isn’t an export of tasks."
+
+
+@pytest.mark.requirement("T185")
+@pytest.mark.parametrize(
+    "text", ["", "title,completed", "null", "{}", '{ "tasks": [] }', '[{ "title": "cut o', '"[]"', "<html>"]
+)
+def test_no_other_file_is_imported(run: Run, text: str) -> None:
+    error, count = run(f"return [told(await faultOf(importTasks(api, {json.dumps(text)}))), sent.length];")
+
+    assert (error["name"], error["status"], error["message"]) == ("ApiError", 422, NOT_AN_EXPORT)
+    assert count == 0
+
+
+UNFIT: list[object] = [
+    *(None, 1, "Milk", [], {}, {"title": None}, {"title": ["Milk"]}, {"title": ""}),
+    *({"title": blank} for blank in (" \n\u3000", "\x1c\x85")),
+    *({"title": text} for text in ("x" * 201, "a\0b", "\ud800")),
+    *({"title": "Milk", "description": text} for text in (1, False, "x" * 1001, "a\0b", "\udfff")),
+    *({"title": "Milk", "completed": value} for value in (None, 1, "true")),
+]
+
+
+@pytest.mark.requirement("T185")
+def test_nothing_is_imported_if_a_task_does_not_fit(run: Run) -> None:
+    faults, count = run(f"""
+        const faults = [];
+        for (const task of {json.dumps(UNFIT)})
+          faults.push(await faultOf(importTasks(api, JSON.stringify([{{ title: "Fits" }}, task]))));
+        return [faults.map(told), sent.length];
+    """)
+
+    message = "Nothing was imported: entry 2 of this file isn’t a task."
+    assert [(fault["status"], fault["message"]) for fault in faults] == [(422, message)] * len(UNFIT)
+    assert count == 0
 
 
 # --- live changes

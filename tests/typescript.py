@@ -39,4 +39,9 @@ for (const [name, text] of Object.entries(JSON.parse(process.argv[1])))
 def transpile(folder: Path, sources: dict[str, str]) -> None:
     """Writes sources into a folder as JavaScript that Node.js runs there; nothing checks their types."""
     (folder / "node_modules").symlink_to(NODE_MODULES)
+    write_javascript(folder, sources)
+
+
+def write_javascript(folder: Path, sources: dict[str, str]) -> None:
+    """The same, for a folder that has the packages already."""
     subprocess.run(["node", "--eval", TRANSPILE, json.dumps(sources)], cwd=folder, check=True)

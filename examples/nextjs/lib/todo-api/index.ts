@@ -3,10 +3,12 @@ import createClient from "openapi-fetch";
 import { ApiError, ConflictError, errorOf } from "./errors";
 import { watch } from "./events";
 import { fetchAgain } from "./fetch";
+import { inParts } from "./moving";
 import type { components, operations, paths } from "./schema";
 import { type FetchToken, keepToken } from "./token";
 
 export * from "./errors";
+export { exportTasks, importTasks } from "./moving";
 export { type FetchToken, tokenFrom } from "./token";
 
 export type Task = components["schemas"]["TaskPublic"];
@@ -183,22 +185,6 @@ async function done<T>(answer: Promise<{ data?: T; error?: unknown; response: Re
   const { data, error, response } = await answer;
   if (!response.ok) throw errorOf(response, error);
   return { data: data as T, response };
-}
-
-/** Lists of at most 100 tasks, and well below the 64 KiB of a body. */
-function inParts(tasks: NewTask[]): NewTask[][] {
-  const parts: NewTask[][] = [];
-  let room = 0;
-  for (const task of tasks) {
-    const size = new TextEncoder().encode(JSON.stringify(task)).length + 1;
-    if (size > room || parts.at(-1)!.length === 100) {
-      parts.push([]);
-      room = 60_000;
-    }
-    parts.at(-1)!.push(task);
-    room -= size;
-  }
-  return parts;
 }
 
 /** Whether the changes would change nothing. The service trims a title. */
