@@ -1,5 +1,5 @@
 """Measures what the service costs, next to two others that do the same."""
-# [Task]: T083, T146, T164 [From]: specs/performance.md
+# [Task]: T083, T146, T164, T187 [From]: specs/performance.md
 
 import argparse
 import signal
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from anyio.from_thread import start_blocking_portal
 
-from benchmarks import cost, crowd, distance, footprint, growth, lists, report, rows, streams
+from benchmarks import cost, crowd, distance, footprint, growth, lists, partitions, report, rows, streams
 from benchmarks.bench import CONNECTIONS, Bench, Figures, say
 from benchmarks.load import run_driver
 from benchmarks.peers import ROOT
@@ -99,6 +99,18 @@ SECTIONS = {
             "active users": growth.ACTIVE_USERS,
         },
     ),
+    "partitions": Section(
+        "Partitions",
+        partitions.measure,
+        partitions.tables,
+        lambda bench: {
+            "rounds": bench.rounds,
+            "rows": bench.rows,
+            "requests in a batch": {name: lists.CASES[name].times for name in partitions.ALL},
+            "tasks of each user": rows.TASKS_EACH,
+            "active users": growth.ACTIVE_USERS,
+        },
+    ),
 }
 
 
@@ -113,7 +125,7 @@ def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
         type=within(growth.SMALLEST, growth.LARGEST),
         default=100_000,
         metavar="N",
-        help="the largest table of the section growth",
+        help="the largest table of the section growth, and the one of partitions",
     )
     parser.add_argument(
         "--before",

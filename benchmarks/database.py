@@ -12,7 +12,7 @@ from benchmarks.bench import Bench
 from benchmarks.load import Sample, total
 from benchmarks.operations import MEASURED, request_for
 from benchmarks.peers import ROOT, Peer, run_peer
-from benchmarks.rows import COLLECTOR, connect, fill, tasks_of
+from benchmarks.rows import COLLECTOR, connect, execute, fill, tasks_of
 
 SERVICE = "service"
 WARM_UP = 200
@@ -28,6 +28,7 @@ class Database:
     tasks: dict[str, list[int]]
     collected: list[int]
     backends: list[psutil.Process]
+    url: str
 
     @property
     def backend_seconds(self) -> float:
@@ -54,23 +55,33 @@ class Account:
 
 
 @contextmanager
-def serve(
-    bench: Bench, name: str, rows: int, users: int, active: Sequence[str], collected: int, *, root: Path = ROOT
+def serve(  # noqa: PLR0913 - all that makes a database
+    bench: Bench,
+    name: str,
+    rows: int,
+    users: int,
+    active: Sequence[str],
+    collected: int,
+    *,
+    root: Path = ROOT,
+    change: str = "",
 ) -> Iterator[Database]:
     """Runs a peer on a database of its own, with so many rows of so many users and the collector's. `active` are the
-    users whose tasks are asked for.
+    users whose tasks are asked for, `change` is SQL that changes the schema.
     """
     with bench.database() as url:
-        if name != SERVICE:
+        if name != SERVICE or change:
             # The service makes the schema, and ends.
             with run_peer(SERVICE, bench.new_folder(), url):
                 pass
+        if change:
+            bench.portal.call(execute, url, change)
         with run_peer(name, bench.new_folder(), url, root=root) as peer:
             bench.portal.call(fill, url, rows, users, collected)
             tasks = bench.portal.call(tasks_of, url, [*active, COLLECTOR])
             of_collector = tasks.pop(COLLECTOR, [])
             bench.driver.drive(peer, [request_for(MEASURED["get"], active[0], tasks[active[0]][0])] * WARM_UP)
-            yield Database(peer, tasks, of_collector, bench.portal.call(find_backends, url))
+            yield Database(peer, tasks, of_collector, bench.portal.call(find_backends, url), url)
 
 
 async def find_backends(url: str) -> list[psutil.Process]:

@@ -77,7 +77,7 @@ def measure(bench: Bench) -> Figures:
             say(f"  {name}")
             # What is deleted can't be asked for.
             doomed = dict([tasks.popitem()])
-            database = Database(peer, tasks, [], [])
+            database = Database(peer, tasks, [], [], url)
             for case, (status, requests) in cases(tasks, doomed).items():
                 if case not in REFUSED or name == "service":
                     figures[case][name] = mean(*drive(bench, proxy, peer, status, requests))

@@ -39,6 +39,11 @@ async def connect(url: str) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
+async def execute(url: str, script: str) -> None:
+    async with connect(url) as connection:
+        await connection.execute(script)
+
+
 def user_id(number: int) -> str:
     """As `FILL` makes it: 32 characters without an order, like Better Auth's."""
     return md5(str(number).encode(), usedforsecurity=False).hexdigest()

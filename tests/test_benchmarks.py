@@ -87,7 +87,7 @@ def test_each_open_stream_is_told_of_each_kind_of_change(bench: Bench, monkeypat
 def test_the_results_are_shown_as_measured(tmp_path: Path) -> None:
     results = report.load(RESULTS)
 
-    assert set(results) == {"cost", "lists", "streams", "distance", "load", "memory", "start", "growth"}
+    assert set(results) == {"cost", "lists", "streams", "distance", "load", "memory", "start", "growth", "partitions"}
     report.save(tmp_path, results)
     for name in ("results.json", "chart.svg"):
         assert (tmp_path / name).read_text() == (RESULTS / name).read_text()
