@@ -43,12 +43,37 @@ def take(page: str, language: str, start: str = "") -> str:
 
 FIRST_STEPS = take("README.md", "sh", "TOKEN=")
 READ_TOKEN = take("docs/401-and-why.md", "sh")
-MOUNTED = take("docs/hosts.md", "py")
-NEXT_ID = take("docs/hosts.md", "sql")
-RAISE_VERSIONS = take("docs/operations.md", "sql", "INSERT INTO task_list_version")
+MOUNTED = take("docs/servers.md", "py")
 DROP_USER_KEYS = take("docs/operations.md", "sql", "ALTER TABLE task DROP CONSTRAINT")
 SCRAPE = take("docs/operations.md", "yaml")
-NGINX = take("docs/load-balancer.md", "nginx")
+VIEW_TO_COPY = take("docs/coming-over.md", "sql")
+# The files of each host, by its name and their language.
+HOSTS = {
+    (host, language): take(f"docs/hosts/{host}.md", language)
+    for host, languages in {
+        "neon": "dotenv",
+        "supabase": "dotenv sql",
+        "render": "yaml",
+        "railway": "dotenv json",
+        "fly": "toml",
+        "heroku": "dotenv procfile",
+        "vercel": "dotenv",
+        "cloud-run": "dotenv",
+    }.items()
+    for language in languages.split()
+}
+RAISE_VERSIONS = take("docs/backups.md", "sql", "INSERT INTO task_list_version")
+NEXT_ID = take("docs/backups.md", "sql", "SELECT setval(pg_get_serial_sequence('task', 'id'), (SELECT max")
+SKIP_IDS = take("docs/backups.md", "sql", "SELECT setval(pg_get_serial_sequence('task', 'id'), nextval")
+SKIP_SQLITE_IDS = take("docs/backups.md", "sql", "UPDATE sqlite_sequence")
+DUMP_ALL = take("docs/backups.md", "sh", "pg_dump --format custom --no-owner")
+RESTORE_ALL = take("docs/backups.md", "sh", "pg_restore --no-owner")
+DUMP_TASKS = take("docs/backups.md", "sh", "pg_dump --format custom --data-only")
+RESTORE_TASKS = take("docs/backups.md", "sh", "DATABASE_URL=")
+REPLACE_TASKS = take("docs/backups.md", "sh", "pg_restore --data-only --table task --file")
+COPY_USER = take("docs/backups.md", "sh", "psql")
+COPY_FILE = take("docs/backups.md", "sh", "uv run python -c")
+REPLACE_FILE = take("docs/backups.md", "sh", "rm")
 
 # The rest are commands, which are compared with the programs that they call.
 SHELL = [(page, content) for page, language, content in _left if language == "sh"]

@@ -25,7 +25,7 @@ ENDPOINTS = [
 ]
 MODULES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("", "auth/", "backends/", "middleware/", "routes/", "runtime/")
+    for folder in ("", "auth/", "backends/", "middleware/", "routes/", "runtime/", "commands/")
     for path in sorted(ROOT.glob(f"{folder}[a-z]*.py"))
 ]
 LINKS = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]

@@ -32,14 +32,18 @@ from auth import jwks, key_client, tokens
 from auth.access import REFUSALS
 from backends import pool, postgres
 from benchmarks.__main__ import read_arguments
+from commands import connections as connection_count
+from commands import copy_tasks
 from config import NAMES, Settings
 from migrations import CONFIG_FILE
 from routes import task_route
 from runtime import connections
-from tests.databases import load_pgserver
+from tests.compose import composed
+from tests.databases import postgres_programs
 from tests.server import ROOT
 from tests.service import make_settings
 from tests.snippets import PAGES, PROSE, SHELL, UNTAKEN
+from tests.test_kubernetes import OBJECTS
 
 pytestmark = pytest.mark.requirement("T077")
 
@@ -48,7 +52,7 @@ GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups
 REVISIONS = ScriptDirectory.from_config(Config(toml_file=CONFIG_FILE))
 PRODUCT = [
     path
-    for folder in ("", "auth/", "backends/", "middleware/", "migrations/", "routes/", "runtime/")
+    for folder in ("", "auth/", "backends/", "middleware/", "migrations/", "routes/", "runtime/", "commands/")
     for path in sorted(ROOT.glob(f"{folder}*.py"))
 ]
 # What isn't a setting of the service is read by one of these.
@@ -79,6 +83,9 @@ def check_options(words: list[str], *program: str) -> None:
 
 
 def check_uv(words: list[str]) -> None:
+    if words[0] == "sync":
+        check_options(words, os.environ.get("UV", "uv"), "sync")
+        return
     assert words.pop(0) == "run"
     while words[0].startswith("--"):
         option = words.pop(0)
@@ -91,8 +98,12 @@ def check_uv(words: list[str]) -> None:
 
 
 def check_uvicorn(words: list[str]) -> None:
+    # The port that a host sets.
+    words = [word.replace("$PORT", "8000") for word in words]
     if len(words) == 1 and words[0].startswith("--"):
-        assert words[0] in {option for parameter in uvicorn_command.params for option in parameter.opts}
+        assert words[0].partition("=")[0] in {
+            option for parameter in uvicorn_command.params for option in parameter.opts
+        }
     else:
         assert uvicorn_command.make_context("uvicorn", words).params["app"] == "main:app"
 
@@ -118,6 +129,10 @@ def check_python(words: list[str]) -> None:
     match words:
         case ["-m", "benchmarks", *rest]:
             read_arguments(rest)
+        case ["-m", module, *rest] if module in MODULES:
+            MODULES[module].read_arguments(rest)
+        case ["-m", "compileall", *rest]:
+            check_options(rest, sys.executable, "-m", "compileall")
         case ["-c", source]:
             compile(source, "a page", "exec")
         case _:
@@ -146,17 +161,91 @@ def check_in_ci(*words: str) -> None:
 
 
 def check_postgres(program: str, words: list[str]) -> None:
-    path = max(Path(str(load_pgserver().__file__)).parent.glob(f"pginstall*/bin/{program}"))
-    check_options(words, str(path))
+    check_options(words, str(postgres_programs() / program))
+
+
+def check_systemctl(words: list[str]) -> None:
+    check_options(words, "systemctl")
+    units = [word for word in words[1:] if not word.startswith("-")]
+    assert words[0] == "daemon-reload" or units
+    for unit in units:
+        assert (ROOT / "deploy" / re.sub(r"@\d+\.", "@.", unit)).is_file()
+
+
+# Likewise: https://kubernetes.io/docs/reference/kubectl/generated/
+KUBECTL_OPTIONS = {
+    "apply": {"-f"},
+    "create": {"--from-env-file"},
+    "delete": {"--ignore-not-found", "-f"},
+    "rollout": set[str](),
+    "wait": {"--for", "--timeout"},
+}
+
+
+def check_kubectl(words: list[str]) -> None:
+    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= KUBECTL_OPTIONS[words[0]]
+    for word in words:
+        if word.startswith("deploy/"):
+            assert (ROOT / word).is_file()
+        elif named := re.fullmatch(r"(deployment|job)/(.+)", word):
+            assert named.groups() in {(one["kind"].lower(), one["metadata"]["name"]) for one in OBJECTS.values()}
+
+
+def check_copy(program: str, words: list[str]) -> None:
+    # Short options may be one word.
+    options = [f"-{letter}" for word in words if re.fullmatch(r"-[a-z]+", word) for letter in word[1:]]
+    check_options(options, program)
+    # What is copied is in the repository, and what a link leads to is a release.
+    *_, source, target = words
+    assert (ROOT / source).is_file() or source.startswith("/opt/todo-api/")
+    assert target.startswith(("/etc/", "/opt/todo-api/"))
+
+
+# The tests need no Docker. Its options are read from https://docs.docker.com/reference/cli/docker/container/run/
+DOCKER_OPTIONS = {
+    "build": {"--tag", "--build-arg"},
+    "run": {"--read-only", "--env-file", "--publish", "--stop-timeout", "--rm"},
+    # https://docs.docker.com/reference/cli/docker/compose/up/
+    "compose up": {"--build", "--detach", "--wait"},
+}
+
+
+def check_docker(words: list[str]) -> None:
+    match words:
+        case ["compose", "exec", "-T", "db", *command] | ["compose", "run", "--rm", "api", *command]:
+            PROGRAMS[command[0]](command[1:])
+            return
+        case ["compose", verb, *rest]:
+            words = [f"compose {verb}", *rest]
+    assert {word for word in words if word.startswith("--") and word != "--limit"} <= DOCKER_OPTIONS[words[0]]
+    if words[0] == "run" and (command := words[words.index("todo-api") + 1 :]):
+        PROGRAMS[command[0]](command[1:])
+
+
+def check_printf(words: list[str]) -> None:
+    """Fails if it doesn't set all that compose.yaml needs."""
+    *arguments, redirection, file = words
+    printed = subprocess.run(["printf", *arguments], capture_output=True, text=True, check=True).stdout
+    assert (redirection, file) == (">>", ".env")
+    composed(**dict(line.split("=") for line in printed.splitlines()))
 
 
 PYTEST = (sys.executable, "-m", "pytest")
+# The project's own commands.
+MODULES = {module.__name__: module for module in (copy_tasks, connection_count)}
 PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "uv": check_uv,
     "uvicorn": check_uvicorn,
     "pytest": check_pytest,
     "alembic": check_alembic,
     "python": check_python,
+    ".venv/bin/python": check_python,
+    "systemctl": check_systemctl,
+    "kubectl": check_kubectl,
+    "cp": partial(check_copy, "cp"),
+    "install": partial(check_copy, "install"),
+    "ln": partial(check_copy, "ln"),
+    "useradd": lambda words: check_options(words, "/usr/sbin/useradd"),
     "ruff": lambda words: check_in_ci("ruff", *words),
     "mypy": lambda words: check_in_ci("mypy", *words),
     "bash": lambda words: subprocess.run(["bash", "-n", ROOT / words[0]], check=True),
@@ -165,6 +254,8 @@ PROGRAMS: dict[str, Callable[[list[str]], object]] = {
     "openssl": lambda words: subprocess.run(["openssl", *words], check=True, capture_output=True),
     "pg_dump": partial(check_postgres, "pg_dump"),
     "pg_restore": partial(check_postgres, "pg_restore"),
+    "docker": check_docker,
+    "printf": check_printf,
     "apt-get": lambda words: check_in_ci("apt_install", *words[1:]),
 }
 COMMANDS = [
@@ -201,12 +292,19 @@ OPTIONS = [(page, span) for page in PROSE for span in spans(page) if re.match(r"
 @pytest.mark.parametrize(("page", "span"), OPTIONS)
 def test_the_option_is_one(page: str, span: str) -> None:
     words = span.split()
+    ours = [module for name, module in MODULES.items() if words[0] in options_of(sys.executable, "-m", name)]
     if page == "docs/benchmarks.md":
         read_arguments(words)
+    elif ours:
+        # An option alone stands for itself with any value.
+        assert len(words) == 1 or ours[0].read_arguments(words)
     elif words[0] not in OTHER_OPTIONS | options_of(*PYTEST):
         check_uvicorn(words if len(words) == 1 else ["main:app", *words])
 
 
+# Of hosts and their builds. uvicorn reads each of its options from a variable, too.
+OTHER_VARIABLES = {"DATABASE_PUBLIC_URL", "UV_VERSION", "VERCEL_BRANCH_URL"}
+OTHER_VARIABLES |= {f"UVICORN_{parameter.name}".upper() for parameter in uvicorn_command.params}
 VARIABLES = [(page, span) for page in PROSE for span in spans(page) if re.fullmatch(r"[A-Z]+_[A-Z_]+(=\S+)?", span)]
 
 
@@ -218,9 +316,11 @@ def check_variable(name: str, value: str) -> None:
             others = {"database_url": "postgresql://localhost/todo", "better_auth_url": "https://a.example"}
             make_settings(**others | {name.lower(): value.replace("…", "x.")})
         return
-    assert name in vars(environment_variables) or any(re.search(rf"\b{name}\b", path.read_text()) for path in READERS)
+    known = name in OTHER_VARIABLES or name in vars(environment_variables)
+    assert known or any(re.search(rf"\b{name}\b", path.read_text()) for path in READERS)
     if name == "FORWARDED_ALLOW_IPS" and value:
-        assert _TrustedHosts(value).trusted_networks
+        trusted = _TrustedHosts(value)
+        assert trusted.always_trust or trusted.trusted_networks
 
 
 @pytest.mark.parametrize(("page", "span"), VARIABLES)
