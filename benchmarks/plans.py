@@ -64,10 +64,10 @@ async def explain(url: str, tasks: dict[str, list[int]], collector: str, after: 
         "users": json.dumps([{"id": user} for user in tasks]),
     }
     found = {}
-    settings = make_settings(database_url=url)
+    dialect = create_engine(make_settings(database_url=url)).dialect
     async with connect(url) as connection:
         for name, statement in TASK_STATEMENTS.items():
-            sql, names, own = compile_sql(statement, create_engine(settings).dialect)
+            sql, names, own = compile_sql(statement, dialect)
             found[name] = await explain_one(connection, sql, [(own | values)[one] for one in names])
             if name == "LIST_TASKS 0":
                 deep = own | values | {"owner": collector, "after_id": after}

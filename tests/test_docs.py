@@ -15,6 +15,7 @@ from main import create_app
 from tests.server import ROOT
 from tests.service import make_settings
 from tests.snippets import FENCED, PAGES, snippets
+from tests.test_layout import FOLDERS
 from tests.typescript import EXAMPLE, NODE_MODULES, TSC, needs_typescript
 
 SETTINGS = sorted(Settings.model_fields)
@@ -25,7 +26,8 @@ ENDPOINTS = [
 ]
 MODULES = [
     path.relative_to(ROOT).as_posix()
-    for folder in ("", "auth/", "backends/", "middleware/", "routes/", "runtime/", "commands/")
+    for folder in FOLDERS
+    if folder != "migrations/"  # a row of its own
     for path in sorted(ROOT.glob(f"{folder}[a-z]*.py"))
 ]
 LINKS = [(page, link) for page, text in PAGES.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)]

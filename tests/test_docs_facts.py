@@ -44,17 +44,14 @@ from tests.server import ROOT
 from tests.service import make_settings
 from tests.snippets import PAGES, PROSE, SHELL, UNTAKEN
 from tests.test_kubernetes import OBJECTS
+from tests.test_layout import FOLDERS
 
 pytestmark = pytest.mark.requirement("T077")
 
 CI = (ROOT / ".ci/run").read_text()
 GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
 REVISIONS = ScriptDirectory.from_config(Config(toml_file=CONFIG_FILE))
-PRODUCT = [
-    path
-    for folder in ("", "auth/", "backends/", "middleware/", "migrations/", "routes/", "runtime/", "commands/")
-    for path in sorted(ROOT.glob(f"{folder}*.py"))
-]
+PRODUCT = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}*.py"))]
 # What isn't a setting of the service is read by one of these.
 READERS = [
     *(*PRODUCT, Path(uvicorn.config.__file__)),
@@ -172,7 +169,7 @@ def check_systemctl(words: list[str]) -> None:
         assert (ROOT / "deploy" / re.sub(r"@\d+\.", "@.", unit)).is_file()
 
 
-# Likewise: https://kubernetes.io/docs/reference/kubectl/generated/
+# The tests need no kubectl. Its options are read from https://kubernetes.io/docs/reference/kubectl/generated/
 KUBECTL_OPTIONS = {
     "apply": {"-f"},
     "create": {"--from-env-file"},
@@ -217,9 +214,13 @@ def check_docker(words: list[str]) -> None:
             return
         case ["compose", verb, *rest]:
             words = [f"compose {verb}", *rest]
-    assert {word for word in words if word.startswith("--") and word != "--limit"} <= DOCKER_OPTIONS[words[0]]
-    if words[0] == "run" and (command := words[words.index("todo-api") + 1 :]):
-        PROGRAMS[command[0]](command[1:])
+    inside: list[str] = []
+    if words[0] == "run":
+        place = words.index("todo-api")
+        words, inside = words[:place], words[place + 1 :]
+    assert {word for word in words if word.startswith("--")} <= DOCKER_OPTIONS[words[0]]
+    if inside:
+        PROGRAMS[inside[0]](inside[1:])
 
 
 def check_printf(words: list[str]) -> None:

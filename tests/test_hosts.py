@@ -57,6 +57,8 @@ PATIENCE = {
     "heroku": 30,
     "cloud-run": 10,
 }
+# The image's command is a shell's.
+IN_IMAGE = json.loads(re.findall(r"^CMD (.+)$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)[-1])[2]
 PATHS = [RENDER["healthCheckPath"], RAILWAY["healthcheckPath"], FLY["http_service"]["checks"][0]["path"]]
 
 
@@ -165,8 +167,7 @@ def shell(command: str, folder: Path, host: str, **variables: str) -> AbstractAs
     [
         ("render", RENDER["preDeployCommand"], RENDER["startCommand"]),
         ("railway", RAILWAY["preDeployCommand"][0], RAILWAY["startCommand"]),
-        # That of the image.
-        ("fly", FLY["deploy"]["release_command"], "exec uvicorn main:app --host 0.0.0.0 --port ${PORT:-8000}"),
+        ("fly", FLY["deploy"]["release_command"], IN_IMAGE),
     ],
 )
 async def test_the_commands_migrate_and_serve(app_folder: Path, host: str, migrate: str, serve: str) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("", "auth/", "backends/", "middleware/", "migrations/", "routes/", "runtime/", "commands/")
+# The folders with the product's modules, beside those at the root.
+PACKAGES = [folder.removesuffix("/") for folder in FOLDERS if folder]
 # From top to bottom: a module imports from its own layer and those below.
 LAYERS = (
     {"main", "migrations.env"},

@@ -19,6 +19,13 @@ async def until(holds: Callable[[], Awaitable[object]]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def until_true(holds: Callable[[], object], seconds: float = BOUND_SECONDS) -> None:
+    """As `until`, for a condition that needs no waiting itself."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(0.02)
+
+
 def is_closed(driver: Any) -> bool:
     """Whether a connection of asyncpg or of aiosqlite is closed."""
     if isinstance(driver, asyncpg.Connection):

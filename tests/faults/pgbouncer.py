@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import make_url
 
 from tests.faults.postgres import ROLE, PrivatePostgres
+from tests.reverse_proxies import is_open
 from tests.server import pick_port
 
 POOL_SIZE = 2
@@ -71,17 +72,9 @@ class PgBouncer:
                 *(self._program, *user, str(self._folder / "pgbouncer.ini")), stdout=log, stderr=log
             )
         async with asyncio.timeout(30):
-            while not await self._accepts():
+            while not await is_open(self._port):
                 assert self._process.returncode is None, (self._folder / "log").read_text()
                 await asyncio.sleep(0.05)
-
-    async def _accepts(self) -> bool:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError:
-            return False
-        writer.close()
-        return True
 
     def clients(self) -> int:
         """How many connections it has from its clients."""

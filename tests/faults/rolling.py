@@ -23,6 +23,7 @@ from tests.faults.watching import Watcher
 from tests.leaks import SECRET
 from tests.server import INHERITED, ROOT, running_process
 from tests.service import make_settings
+from tests.test_layout import PACKAGES
 
 LIVE_INTERVAL = 0.5
 POOL = {"db_pool_size": 4, "db_max_overflow": 2}
@@ -49,7 +50,7 @@ def copy_with_a_migration(folder: Path) -> Path:
     copy.mkdir()
     for path in [ROOT / "pyproject.toml", *ROOT.glob("*.py")]:
         shutil.copy(path, copy)
-    for name in ("auth", "backends", "middleware", "migrations", "routes", "runtime"):
+    for name in PACKAGES:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     (copy / "migrations" / "versions" / f"{NEXT}_add_due.py").write_text(MIGRATION)
     return copy

@@ -5,8 +5,9 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack, ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from random import uniform
 
@@ -20,6 +21,7 @@ from tests.faults.watching import Owed, Watcher, summary, version_of, waits, wat
 from tests.faults.workload import KEEP_ALIVE_SECONDS
 from tests.server import connect, head, serving
 from tests.service import User, make_settings, make_token
+from tests.waiting import until_true
 
 # 1,000 give the figures in docs/reliability.md.
 STREAMS = int(os.environ.get("TEST_STREAMS", "100"))
@@ -74,10 +76,7 @@ class Writer:
             return None
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_SECONDS):
-        while not holds():  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.02)
+until = partial(until_true, seconds=BOUND_SECONDS)
 
 
 @pytest.mark.requirement("T151", "T163")

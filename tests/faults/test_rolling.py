@@ -6,7 +6,7 @@ import os
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from random import uniform
@@ -31,7 +31,7 @@ from tests.faults.watching import Owed, Watcher, summary, version_of, waits, wat
 from tests.faults.workload import KEEP_ALIVE_SECONDS
 from tests.server import ROOT
 from tests.service import User
-from tests.waiting import BOUND_SECONDS
+from tests.waiting import until_true
 
 # 1,000 give the figures in docs/reliability.md.
 STREAMS = int(os.environ.get("TEST_STREAMS", "100"))
@@ -86,12 +86,6 @@ class Writer:
         pytest.fail(f"{method} {path} was never done: {self.repeated}")
 
 
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(BOUND_SECONDS):
-        while not holds():  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(0.02)
-
-
 @asynccontextmanager
 async def writing(url: str, trust: ssl.SSLContext) -> AsyncIterator[list[Writer]]:
     number = STREAMS // STREAMS_OF_A_USER
@@ -103,7 +97,7 @@ async def writing(url: str, trust: ssl.SSLContext) -> AsyncIterator[list[Writer]
 
 async def until_all_have_written(writers: list[Writer]) -> None:
     goals = {writer: len(writer.owed) + 1 for writer in writers}
-    await until(lambda: all(len(writer.owed) >= goal for writer, goal in goals.items()))
+    await until_true(lambda: all(len(writer.owed) >= goal for writer, goal in goals.items()))
 
 
 @pytest.mark.requirement("T178", "T179")
@@ -129,7 +123,7 @@ async def test_a_rolling_deploy_loses_no_write_and_no_event(
         async with watching() as watch:
             for watcher in watchers:
                 watch(watcher)
-            await until(lambda: all(watcher.is_open for watcher in watchers))
+            await until_true(lambda: all(watcher.is_open for watcher in watchers))
             async with asyncio.TaskGroup() as group:
                 for writer in writers:
                     group.create_task(writer.run())
@@ -138,14 +132,14 @@ async def test_a_rolling_deploy_loses_no_write_and_no_event(
                 # An old replica that starts anew serves on the schema of the new ones.
                 for version in (ROOT, code, code):
                     await replicas.replace_oldest(balancer, version)
-                await until(lambda: all(watcher.ends and watcher.is_open for watcher in watchers))
+                await until_true(lambda: all(watcher.ends and watcher.is_open for watcher in watchers))
                 await until_all_have_written(writers)
                 for writer in writers:
                     writer.is_over = True
             lists = {writer.user.id: await writer.read() for writer in writers}
             last = {user_id: version_of(answer.headers["ETag"]) for user_id, answer in lists.items()}
             with suppress(TimeoutError):
-                await until(lambda: all(watcher.version == last[watcher.user_id] for watcher in watchers))
+                await until_true(lambda: all(watcher.version == last[watcher.user_id] for watcher in watchers))
 
     found = waits((one for writer in writers for one in writer.owed), watchers)
     repeated = sum((writer.repeated for writer in writers), Counter[str]())
