@@ -3,6 +3,7 @@
 
 import cProfile
 import logging
+import statistics
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -53,17 +54,18 @@ async def test_a_request_makes_bounded_calls(service: Service, name: str) -> Non
         scope = {"type": "http", "method": method, "path": f"/api/{USER}/tasks{path}"}
         await service.app(scope | {"query_string": query, "headers": raw}, receive, send)
 
-    profile = cProfile.Profile()
+    calls = []
     logging.disable()  # the tests look at every record
     try:
         for _ in range(3):  # warm
             await request()
-        with profile:
-            for _ in range(REQUESTS):
+        for _ in range(REQUESTS):
+            with cProfile.Profile() as profile:
                 await request()
+            calls.append(sum(entry.callcount for entry in profile.getstats()))
     finally:
         logging.disable(logging.NOTSET)
 
     assert all(status < 300 for status in answers)
-    calls = sum(entry.callcount for entry in profile.getstats()) / REQUESTS
-    assert calls <= BOUNDS[name]
+    # Not the mean: what else the loop has to do in some of them counts there too.
+    assert statistics.median(calls) <= BOUNDS[name]
