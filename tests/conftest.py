@@ -3,6 +3,7 @@
 
 import logging
 import ssl
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -24,6 +25,9 @@ from tests.service import Service, StartService, User, check_statement, make_set
 from tests.streams import asking_often
 
 BACKENDS = ["sqlite", "postgresql"]
+
+# httpx looks for this package in the whole path at each request, unless it is known to be missing.
+sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,7 +14,7 @@ from main import create_app
 from tests.corpus import AUTHORIZED, CANARY, CORPUS, MALLORY, VICTIM, Case
 from tests.databases import MakeDatabase
 from tests.server import exchange, serving
-from tests.service import make_settings, running
+from tests.service import Service, make_settings, running
 
 EVERYBODYS_TASKS = text("SELECT * FROM task ORDER BY id")
 
@@ -91,6 +91,15 @@ async def test_a_hostile_request_has_its_answer(target: Target, case: Case) -> N
     else:
         others = [[row for row in rows if row["user_id"] != MALLORY] for rows in (before, after)]
         assert others[0] == others[1]
+
+
+@pytest.mark.requirement("T134")
+async def test_many_parameters_are_refused(plain_service: Service) -> None:
+    user = plain_service.user()
+    for query in ("&".join(f"x{n}=1" for n in range(2_000)), "limit=1&" * 2_000, "&" * 10_000 + "x"):
+        response = await user.get(f"?{query}")
+        assert response.status_code == 422
+        assert len(response.content) < 2_000
 
 
 async def test_the_victim_has_what_was_the_victims(target: Target) -> None:

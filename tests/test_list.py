@@ -5,7 +5,7 @@ import asyncio
 import base64
 import json
 import re
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
@@ -487,8 +487,7 @@ async def test_a_trailing_slash_changes_nothing_in_a_list(alice: User) -> None:
 
 @pytest.mark.requirement("T132")
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("limit", [1, 3])
-@pytest.mark.parametrize("begin", ["", "&offset=0"])
+@pytest.mark.parametrize(("limit", "begin"), [(1, ""), (3, "&offset=0")])
 async def test_a_stable_task_is_seen_once_amid_changes(alice: User, order: str, limit: int, begin: str) -> None:
     stable, doomed, changing = [], [], []
     for number in range(8):
@@ -694,7 +693,7 @@ FORGED_VALUES = [
 
 
 @pytest.mark.requirement("T132", "T134")
-@pytest.mark.parametrize(("sort", "order"), ALL_ORDERS)
+@pytest.mark.parametrize(("sort", "order"), list(zip(SORTS, cycle(ORDERS), strict=False)))
 async def test_a_forged_cursor_shows_its_forgers_tasks_at_most(alice: User, bob: User, sort: str, order: str) -> None:
     for user in (alice, bob, alice, bob):
         await make_tasks(user, "a", "b")
@@ -937,15 +936,6 @@ async def test_a_refusal_shows_no_value(plain_service: Service) -> None:
 
         assert response.status_code == 422
         assert "hunter2" not in response.text
-
-
-@pytest.mark.requirement("T134")
-async def test_many_parameters_are_refused(plain_service: Service) -> None:
-    user = plain_service.user()
-    for query in ("&".join(f"x{n}=1" for n in range(2_000)), "limit=1&" * 2_000, "&" * 10_000 + "x"):
-        response = await user.get(f"?{query}")
-        assert response.status_code == 422
-        assert len(response.content) < 2_000
 
 
 @pytest.mark.requirement("T134")

@@ -63,14 +63,18 @@ async def test_the_printed_link_and_curl_line_work(tmp_path: Path, arguments: tu
         assert secret_file.read_text() not in server.output
         assert server.output.count(" - WARNING - ") == 1
 
-    # The secret is kept, so the token is still valid after a new start.
+
+@pytest.mark.requirement("T030")
+async def test_a_token_is_valid_after_a_new_start(tmp_path: Path) -> None:
     async with uvicorn_process(tmp_path) as server:
-        token = next(word for word in shlex.split(line) if word.startswith("Authorization"))
-        url = await server.url()
-        async with httpx.AsyncClient(base_url=url) as client:
-            name, value = token.split(": ")
-            answer = await client.get("/api/demo/tasks", headers={name: value})
-        assert [task["title"] for task in answer.json()] == ["Try the API"]
+        line = (await server.wait_for(r"\n(curl .+)\n"))[1]
+    name, value = next(word for word in shlex.split(line) if word.startswith("Authorization")).split(": ")
+
+    async with (
+        uvicorn_process(tmp_path) as server,
+        httpx.AsyncClient(base_url=await server.url(), headers={name: value}) as client,
+    ):
+        assert (await client.get("/api/demo/tasks")).json() == []
 
 
 @pytest.mark.requirement("T128")
